@@ -1,0 +1,78 @@
+"""A cohort: subjects on one grid, with labels, ready for a network; and which of them are paired."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lddr.errors import InputError
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Subjects of one data set on one grid.
+
+    Attributes:
+        name: of the data set.
+        split: which part ("train", "validation", "test").
+        ids: subject names, in order.
+        images: `[N, 1, D, H, W]` float32 in [0, 1].
+        labels: `[N, 1, D, H, W]` uint8.
+        label_names: label value -> its name, background left out.
+        spacing: millimetres between voxels, the same along all axes.
+        licence: of the scans, and so of figures made from them.
+    """
+
+    name: str
+    split: str
+    ids: tuple[str, ...]
+    images: Tensor
+    labels: Tensor
+    label_names: dict[int, str]
+    spacing: float
+    licence: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(D, H, W) of the grid."""
+        return tuple(self.images.shape[2:])
+
+
+def evaluation_pairs(n: int, kind: str = "ring") -> list[tuple[int, int]]:
+    """The fixed list of (moving, fixed) pairs on which results are reported.
+
+    Args:
+        n: number of subjects.
+        kind: "ring", subject i to i + 1 and the last to the first (n pairs); or "all" ordered pairs (n (n - 1)).
+
+    Raises:
+        InputError: fewer than two subjects, or another kind.
+    """
+    if n < 2:
+        raise InputError(f"Pairs need at least two subjects, found {n}.")
+    if kind == "ring":
+        return [(i, (i + 1) % n) for i in range(n)]
+    if kind == "all":
+        return [(i, j) for i in range(n) for j in range(n) if i != j]
+    raise InputError(f"Pairs are 'ring' or 'all', not '{kind}'.")
+
+
+def random_pairs(n: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw `batch` pairs of two different subjects.
+
+    Args:
+        n: number of subjects.
+        batch: how many pairs.
+        generator: source of randomness.
+
+    Returns:
+        Indices of moving and of fixed subjects, `[batch]` each.
+    """
+    moving = torch.randint(n, (batch,), generator=generator)
+    other = torch.randint(1, n, (batch,), generator=generator)
+    return moving, (moving + other) % n
+
+

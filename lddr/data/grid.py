@@ -1,0 +1,89 @@
+"""From a scan to the grid a network works on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from lddr.data.nifti import Scan
+from lddr.errors import InputError
+
+
+def normalise(array: np.ndarray, low: float = 0.5, high: float = 99.5) -> np.ndarray:
+    """Scale intensities to [0, 1], robustly: the given percentiles become 0 and 1, what lies outside is clipped.
+
+    Args:
+        array: any shape; MR intensities have no unit, so each volume is scaled by itself.
+        low, high: percentiles.
+
+    Returns:
+        float32, same shape; all zeros if the volume is flat.
+    """
+    a, b = np.percentile(array, [low, high])
+    if b <= a:
+        a, b = array.min(), array.max()
+    if b <= a:
+        return np.zeros(array.shape, np.float32)
+    return np.clip((array - a) / (b - a), 0, 1).astype(np.float32)
+
+
+def grid_affine(scan: Scan, size: Sequence[int], spacing: float | Sequence[float]) -> np.ndarray:
+    """The affine of a network grid laid over the middle of a scan, along the scan's own axes.
+
+    Where the spacing is the scan's own, the grid is shifted by at most half a voxel so that voxels fall onto voxels and
+    nothing is interpolated.
+
+    Args:
+        scan: the scan.
+        size: (D, H, W) of the grid.
+        spacing: of the grid, millimetres.
+
+    Returns:
+        `[4, 4]`, grid index -> millimetres in RAS space.
+    """
+    step = np.broadcast_to(np.asarray(spacing, float), 3) / scan.spacing
+    offset = (np.array(scan.array.shape) - 1) / 2 - (np.array(size) - 1) / 2 * step
+    offset = np.where(np.isclose(step, 1, atol=1e-3), np.floor(offset + 0.5), offset)
+    step = np.where(np.isclose(step, 1, atol=1e-3), 1.0, step)
+    to_scan = np.diag([*step, 1.0])
+    to_scan[:3, 3] = offset
+    return scan.affine @ to_scan
+
+
+def to_grid(scan: Scan, affine: np.ndarray, size: Sequence[int], labels: bool = False) -> np.ndarray:
+    """Resample a scan onto a grid.
+
+    Images are blurred first where the grid is coarser (so that fine detail does not turn into noise), interpolated
+    linearly, and continued outward by their border; labels take the nearest voxel and 0 outside.
+
+    Args:
+        scan: the scan.
+        affine: `[4, 4]` of the grid, with axes parallel to the scan's (see `grid_affine`) or not.
+        size: (D, H, W) of the grid.
+        labels: whether these are labels.
+
+    Returns:
+        `[D, H, W]`, the scan's type.
+    """
+    to_scan = np.linalg.inv(scan.affine) @ affine
+    matrix, offset = to_scan[:3, :3], to_scan[:3, 3]
+    if labels:
+        return ndimage.affine_transform(scan.array, matrix, offset, tuple(size), order=0, mode="constant")
+    sigma = np.maximum(np.linalg.norm(matrix, axis=1) - 1, 0) / 2
+    array = ndimage.gaussian_filter(scan.array, sigma, mode="nearest") if sigma.any() else scan.array
+    return ndimage.affine_transform(array, matrix, offset, tuple(size), order=1, mode="nearest")
+
+
+def check_extent(scan: Scan, size: Sequence[int], spacing: float) -> None:
+    """Refuse a scan that cannot be what the network was trained on.
+
+    Raises:
+        InputError: less than a quarter or more than four times the grid along some axis.
+    """
+    extent = np.array(scan.array.shape) * scan.spacing
+    grid = np.array(size) * spacing
+    if (extent < grid / 4).any() or (extent > grid * 4).any():
+        raise InputError(
+            f"{scan.path}: the scan covers {' x '.join(f'{e:.0f}' for e in extent)} mm, the model works on "
+            f"{' x '.join(f'{g:.0f}' for g in grid)} mm; crop the scan around the organ the model knows."
+        )

@@ -1,0 +1,76 @@
+"""Hippocampus MR: task 4 of the Medical Segmentation Decathlon, in its official folder layout."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lddr.data.cohort import Cohort
+from lddr.data.grid import grid_affine, normalise, to_grid
+from lddr.data.nifti import read_image, read_labels
+from lddr.errors import InputError
+
+SIZE = (48, 64, 48)  # the tightest multiple of 16 that holds every scan (31-43 x 40-59 x 24-47 voxels)
+SPACING = 1.0
+FOLDER = "Task04_Hippocampus"
+LICENCE = "CC BY-SA 4.0; Simpson et al. 2019, arXiv:1902.09063; Antonelli et al. 2022, Nature Communications 13:4128"
+LABEL_NAMES = {1: "anterior hippocampus", 2: "posterior hippocampus"}
+
+
+def split_ids(split: str) -> list[str]:
+    """The subjects of one part of the fixed split, whether or not they are on this disk.
+
+    Args:
+        split: "train", "validation" or "test".
+
+    Raises:
+        InputError: another name.
+    """
+    parts = json.loads((Path(__file__).parent / "splits" / "hippocampus.json").read_text())
+    if split not in parts:
+        raise InputError(f"A split is one of {', '.join(parts)}, not '{split}'.")
+    return parts[split]
+
+
+def load_hippocampus(
+    root: str | Path, split: str, size: Sequence[int] = SIZE, subjects: int | None = None
+) -> Cohort:
+    """Read one split, each scan padded (or cropped) onto the grid about its centre; nothing is interpolated at 1 mm.
+
+    Args:
+        root: the folder that holds `Task04_Hippocampus`.
+        split: "train", "validation" or "test"; subjects that are not on disk are left out.
+        size: (D, H, W) of the grid, at 1 mm.
+        subjects: take only the first so many.
+
+    Raises:
+        InputError: no such folder or split, or a file that cannot be used.
+    """
+    folder = Path(root) / FOLDER
+    if not (folder / "imagesTr").is_dir():
+        raise InputError(
+            f"{folder}: expected the folders imagesTr and labelsTr of the hippocampus set here; "
+            "get it with 'python data_scripts/fetch_hippocampus.py', or point LDDR_DATA at the folder that holds it."
+        )
+    ids = [i for i in split_ids(split) if (folder / "imagesTr" / f"{i}.nii.gz").exists()][:subjects]
+    if not ids:
+        raise InputError(f"{folder}: none of the subjects of the {split} split is there.")
+    images, labels = [], []
+    for name in ids:
+        image = read_image(folder / "imagesTr" / f"{name}.nii.gz")
+        label = read_labels(folder / "labelsTr" / f"{name}.nii.gz", image)
+        affine = grid_affine(image, size, SPACING)
+        images.append(normalise(to_grid(image, affine, size)))
+        labels.append(to_grid(label, affine, size, labels=True))
+    return Cohort(
+        name="hippocampus",
+        split=split,
+        ids=tuple(ids),
+        images=torch.from_numpy(np.stack(images)[:, None]),
+        labels=torch.from_numpy(np.stack(labels).astype(np.uint8)[:, None]),
+        label_names=LABEL_NAMES,
+        spacing=SPACING,
+        licence=LICENCE,
+    )

@@ -1,0 +1,129 @@
+"""Read a scan from a NIfTI file, checked; write one so that it is never half there."""
+
+import gzip
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+
+from lddr.errors import InputError
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A volume and where it lies in the scanner.
+
+    Attributes:
+        array: `[X, Y, Z]`, axes towards Right, Anterior, Superior (as nearly as an oblique scan allows).
+        affine: `[4, 4]`, voxel index -> millimetres in RAS space.
+        path: the file it came from, for messages.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    path: str
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Millimetres between voxels along each axis, `[3]`."""
+        return nib.affines.voxel_sizes(self.affine)
+
+
+def _load(path: str | Path) -> tuple[np.ndarray, nib.Nifti1Image]:
+    """The file's array and image in RAS order, or one sentence about what is wrong with the file."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file.")
+    try:
+        image = nib.load(path)
+        array = np.asanyarray(image.dataobj)
+    except (ImageFileError, nib.spatialimages.HeaderDataError):
+        raise InputError(f"{path}: this is not a NIfTI file (expected .nii or .nii.gz).") from None
+    except (EOFError, OSError, ValueError, zlib.error, gzip.BadGzipFile):
+        raise InputError(f"{path}: the file is damaged or cut short; copy or download it again.") from None
+    if array.size == 0:
+        raise InputError(f"{path}: the volume is empty (shape {array.shape}).")
+    if array.ndim > 3 and array.shape[3:] == (1,) * (array.ndim - 3):
+        array = array.reshape(array.shape[:3])
+        image = nib.Nifti1Image(array, image.affine, image.header)
+    if array.ndim != 3:
+        raise InputError(f"{path}: expected a 3-D volume, found {array.ndim}-D with shape {array.shape}.")
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
+        raise InputError(f"{path}: the header's affine is not usable, so voxel sizes are unknown.")
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(array, image.affine, dtype=array.dtype))
+    return np.asanyarray(canonical.dataobj), canonical
+
+
+def read_image(path: str | Path) -> Scan:
+    """Read an intensity image.
+
+    Args:
+        path: a `.nii` or `.nii.gz` file with one 3-D volume (trailing axes of length 1 are dropped).
+
+    Returns:
+        A `Scan`, float32, in RAS order.
+
+    Raises:
+        InputError: missing, damaged or not NIfTI; not 3-D; empty; NaN or infinite voxels; no usable affine.
+    """
+    array, image = _load(path)
+    array = array.astype(np.float32)
+    bad = array.size - np.count_nonzero(np.isfinite(array))
+    if bad:
+        raise InputError(f"{path}: {bad} of {array.size} voxels are NaN or infinite; expected finite intensities.")
+    return Scan(array, image.affine, str(path))
+
+
+def read_labels(path: str | Path, image: Scan | None = None) -> Scan:
+    """Read a map of integer labels.
+
+    Args:
+        path: a `.nii` or `.nii.gz` file with one 3-D volume of whole numbers.
+        image: the scan it belongs to; if given, shapes must agree.
+
+    Returns:
+        A `Scan`, int16, in RAS order.
+
+    Raises:
+        InputError: as `read_image`; also values that are not whole numbers, or another shape than the image's.
+    """
+    array, header = _load(path)
+    if not np.isfinite(array).all() or (array != np.round(array)).any():
+        raise InputError(f"{path}: expected whole numbers as labels, found other values (is this an intensity image?).")
+    if image is not None and array.shape != image.array.shape:
+        raise InputError(
+            f"{path}: the labels have shape {array.shape}, their image {image.path} has {image.array.shape}."
+        )
+    return Scan(array.astype(np.int16), header.affine, str(path))
+
+
+def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray, intent: str | None = None) -> None:
+    """Write a volume or a field under a temporary name, then rename it.
+
+    Args:
+        path: where; ends in `.nii.gz`.
+        array: `[X, Y, Z, ...]`.
+        affine: `[4, 4]`, voxel index -> millimetres in RAS space.
+        intent: NIfTI intent, for example "vector".
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    path = Path(path)
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    if intent:
+        image.header.set_intent(intent)
+    temporary = path.with_name(f".{path.name}.part.nii.gz")
+    try:
+        nib.save(image, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None

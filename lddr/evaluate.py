@@ -1,0 +1,105 @@
+"""Register a list of pairs and measure each."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from lddr.cascade import RecursiveCascade
+from lddr.data.cohort import Cohort
+from lddr.metrics import hd95, nanmean, overlap, regularity
+from lddr.warp import warp_labels
+
+
+@torch.no_grad()
+def evaluate(
+    model: RecursiveCascade,
+    cohort: Cohort,
+    pairs: Sequence[tuple[int, int]],
+    repeats: int = 1,
+    label_mode: str = "linear",
+    surfaces: bool = False,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Register every pair and measure it.
+
+    Args:
+        model: a trained cascade; it is used on the device where its weights lie.
+        cohort: images and labels.
+        pairs: (moving, fixed) indices into the cohort.
+        repeats: shared-weight repeats, see `RecursiveCascade.forward`.
+        label_mode: how labels are warped, see `warp_labels`.
+        surfaces: also measure HD95 (slower).
+        progress: show a bar.
+
+    Returns:
+        One row a pair: `moving`, `fixed` (subject names), `dice`, `jaccard`, `dice_initial`, `folding_percent`,
+        `jacobian_std`, `seconds` (the network and the warp of the image, nothing else), `dice_LABEL` for each label.
+    """
+    device = next(model.parameters()).device
+    values = list(cohort.label_names)
+    training = model.training
+    model.eval()
+    rows = []
+    for m, f in _with_progress(pairs, progress):
+        moving, fixed = cohort.images[m : m + 1].to(device), cohort.images[f : f + 1].to(device)
+        moving_labels, fixed_labels = cohort.labels[m : m + 1].to(device), cohort.labels[f : f + 1].to(device)
+        start = time.perf_counter()
+        result = model(moving, fixed, repeats=repeats)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - start
+        warped_labels = warp_labels(moving_labels, result.displacement, label_mode)
+        dice, jaccard = overlap(warped_labels, fixed_labels, values)
+        initial, _ = overlap(moving_labels, fixed_labels, values)
+        folding, spread = regularity(result.displacement)
+        row = {
+            "moving": cohort.ids[m],
+            "fixed": cohort.ids[f],
+            "dice": nanmean(dice.values()),
+            "jaccard": nanmean(jaccard.values()),
+            "dice_initial": nanmean(initial.values()),
+            "folding_percent": folding,
+            "jacobian_std": spread,
+            "seconds": seconds,
+        }
+        row |= {f"dice_{value}": score for value, score in dice.items()}
+        if surfaces:
+            row["hd95"] = nanmean(hd95(warped_labels, fixed_labels, values, cohort.spacing).values())
+        rows.append(row)
+    model.train(training)
+    return rows
+
+
+def _with_progress(pairs: Sequence[tuple[int, int]], show: bool) -> Iterable[tuple[int, int]]:
+    return tqdm(pairs, desc="registering pairs", unit="pair") if show else pairs
+
+
+def summarise(rows: Sequence[dict[str, Any]], label_names: dict[int, str]) -> dict[str, Any]:
+    """The figures that stand in a table, from the rows of `evaluate`.
+
+    Returns:
+        `pairs`, `dice_mean`, `dice_std` (over pairs), `dice_per_label`, `jaccard_mean`, `dice_initial`,
+        `folding_percent`, `jacobian_std`, `seconds_per_pair` (the median), and `hd95_mean` if it was measured.
+    """
+
+    def column(name: str) -> np.ndarray:
+        return np.array([row[name] for row in rows], dtype=float)
+
+    summary = {
+        "pairs": len(rows),
+        "dice_mean": float(np.nanmean(column("dice"))),
+        "dice_std": float(np.nanstd(column("dice"))),
+        "dice_per_label": {name: float(np.nanmean(column(f"dice_{v}"))) for v, name in label_names.items()},
+        "jaccard_mean": float(np.nanmean(column("jaccard"))),
+        "dice_initial": float(np.nanmean(column("dice_initial"))),
+        "folding_percent": float(column("folding_percent").mean()),
+        "jacobian_std": float(column("jacobian_std").mean()),
+        "seconds_per_pair": float(np.median(column("seconds"))),
+    }
+    if "hd95" in rows[0]:
+        summary["hd95_mean"] = float(np.nanmean(column("hd95")))
+    return summary

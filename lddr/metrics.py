@@ -1,0 +1,71 @@
+"""How good a registration is: overlap of labels, distance of surfaces, plausibility of the map."""
+
+from collections.abc import Sequence
+
+import torch
+from monai.metrics import compute_hausdorff_distance
+from torch import Tensor
+
+from lddr.warp import jacobian_determinant
+
+
+def overlap(a: Tensor, b: Tensor, labels: Sequence[int]) -> tuple[dict[int, float], dict[int, float]]:
+    """Dice and Jaccard of each label.
+
+    A label absent from both maps has no overlap to measure: NaN, left out of means. Absent from one only: 0.
+
+    Args:
+        a, b: integer label maps of one shape.
+        labels: the values to compare.
+
+    Returns:
+        `{label: Dice}` and `{label: Jaccard}`.
+    """
+    dice, jaccard = {}, {}
+    for value in labels:
+        in_a, in_b = a == value, b == value
+        both, total = (in_a & in_b).sum().item(), in_a.sum().item() + in_b.sum().item()
+        dice[value] = 2 * both / total if total else float("nan")
+        jaccard[value] = both / (total - both) if total else float("nan")
+    return dice, jaccard
+
+
+def nanmean(values: Sequence[float]) -> float:
+    """Mean of what can be measured; NaN if nothing can."""
+    return torch.tensor(list(values), dtype=torch.float64).nanmean().item()
+
+
+def hd95(a: Tensor, b: Tensor, labels: Sequence[int], spacing: float = 1.0) -> dict[int, float]:
+    """95th percentile of the symmetric surface distance of each label, millimetres, by MONAI.
+
+    Args:
+        a, b: integer label maps `[1, 1, D, H, W]`.
+        labels: the values to compare.
+        spacing: millimetres between voxels.
+
+    Returns:
+        `{label: distance}`; NaN where the label is absent from either map.
+    """
+    result = {}
+    for value in labels:
+        in_a, in_b = a == value, b == value
+        if not in_a.any() or not in_b.any():
+            result[value] = float("nan")
+            continue
+        distance = compute_hausdorff_distance(in_a, in_b, include_background=True, percentile=95, spacing=spacing)
+        result[value] = distance.item()
+    return result
+
+
+def regularity(displacement: Tensor) -> tuple[float, float]:
+    """How plausible a map is: the share of folded voxels and the spread of the Jacobian determinant.
+
+    Args:
+        displacement: `[1, 3, D, H, W]`, voxels.
+
+    Returns:
+        Percent of voxels with determinant <= 0, and the standard deviation of the determinant over all voxels (the
+        released code calls this standard deviation `jacobian_det`).
+    """
+    determinant = jacobian_determinant(displacement)
+    return 100 * (determinant <= 0).float().mean().item(), determinant.std().item()

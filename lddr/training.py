@@ -1,0 +1,226 @@
+"""Train a cascade without labels: draw pairs, warp, compare, step; survive interruption.
+
+Every random number of step k comes from the seed and k alone. So a checkpoint holds weights, optimiser state and the step
+count, nothing about generators, and a resumed run takes exactly the steps the interrupted one would have taken.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import Field
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lddr.augment import augment
+from lddr.cascade import RecursiveCascade, Registration
+from lddr.config import Config
+from lddr.data.cohort import random_pairs
+from lddr.errors import InputError
+from lddr.losses import corrcoef_loss, orthogonality, smoothness, volume_change
+
+Validate = Callable[[RecursiveCascade], dict[str, float]]
+
+
+class FitConfig(Config):
+    """Everything that decides the outcome of a training run, apart from the model and the images."""
+
+    steps: int = Field(1000, ge=1, description="optimiser steps")
+    batch: int = Field(1, ge=1, description="pairs a step")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start")
+    schedule: Literal["cosine", "paper"] = Field(
+        "cosine", description="to zero along a cosine, or (paper) constant for three fifths, then halved every fifth"
+    )
+    smoothness: float = Field(1.0, ge=0, description="weight of each dense field's roughness")
+    affine: float = Field(0.1, ge=0, description="weight of the two affine regularisers")
+    augmentation: float = Field(0.0, ge=0, le=1, description="amplitude of the random bending of moving images")
+    mirror: bool = Field(False, description="mirror both images of a pair along random axes")
+    seed: int = Field(0, ge=0, description="of pairs and augmentation; set the model's own before you build it")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(1, ge=1, description="how many of them; more than one trains data-parallel")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast in the networks")
+    log_every: int = Field(10, ge=1)
+    validate_every: int = Field(250, ge=1)
+    checkpoint_every: int = Field(250, ge=1)
+
+
+def reconstruction_loss(result: Registration, fixed: Tensor, config: FitConfig) -> dict[str, Tensor]:
+    """The unsupervised objective, term by term: similarity of the LAST warped image, roughness of every dense field.
+
+    Args:
+        result: of the cascade.
+        fixed: `[B, 1, D, H, W]`.
+        config: the weights.
+
+    Returns:
+        `l_rec` and the weighted regularisers; their sum is what is minimised.
+    """
+    return {
+        "l_rec": corrcoef_loss(result.warped[-1], fixed),
+        "smoothness": config.smoothness * sum(smoothness(flow) for flow in result.flows),
+        "orthogonality": config.affine * orthogonality(result.matrix),
+        "volume_change": config.affine * volume_change(result.matrix),
+    }
+
+
+def learning_rate(config: FitConfig, step: int) -> float:
+    """The learning rate of step `step` (from 0)."""
+    if config.schedule == "cosine":
+        return config.learning_rate * (1 + math.cos(math.pi * step / config.steps)) / 2
+    return config.learning_rate * 0.5 ** max(0, 5 * step // config.steps - 2)
+
+
+def draw_batch(images: Tensor, config: FitConfig, step: int, rank: int = 0) -> tuple[Tensor, Tensor]:
+    """The moving and fixed images of step `step`: a function of its arguments, nothing else.
+
+    Args:
+        images: `[N, 1, D, H, W]`.
+        config: seed, batch and augmentation.
+        step: from 0.
+        rank: of this process in a data-parallel run.
+
+    Returns:
+        moving and fixed, `[B, 1, D, H, W]` each.
+    """
+    generator = torch.Generator().manual_seed(hash((config.seed, step, rank)) % 2**63)
+    moving_ids, fixed_ids = random_pairs(len(images), config.batch, generator)
+    moving, fixed = augment(images[moving_ids], config.augmentation, generator), images[fixed_ids]
+    if config.mirror:
+        axes = [axis for axis in (2, 3, 4) if torch.rand((), generator=generator) < 0.5]
+        moving, fixed = moving.flip(axes), fixed.flip(axes)
+    return moving, fixed
+
+
+def fit(
+    model: RecursiveCascade,
+    images: Tensor,
+    config: FitConfig,
+    folder: str | Path | None = None,
+    validate: Validate | None = None,
+    progress: bool = True,
+) -> list[dict[str, float]]:
+    """Train `model` in place; afterwards it holds the weights with the best validation Dice (else the last ones).
+
+    Args:
+        model: a cascade, on any device.
+        images: training images `[N, 1, D, H, W]` in [0, 1].
+        config: see `FitConfig`.
+        folder: where `checkpoint.pt` and `log.jsonl` live. If the folder holds the checkpoint of an interrupted run with the
+            same settings, that run goes on. None: nothing is written.
+        validate: called with the model every `validate_every` steps and at the end; returns figures for the log, among
+            them "dice".
+        progress: show a bar.
+
+    Returns:
+        The log: one row every `log_every` steps, and one for each validation.
+
+    Raises:
+        InputError: fewer than two images; the folder holds a run with other settings; the loss is not finite.
+
+    Source: chapter 06.
+    """
+    if len(images) < 2:
+        raise InputError(f"Training needs at least two images, found {len(images)}.")
+    fabric = Fabric(
+        accelerator=config.device,
+        devices=config.devices,
+        precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
+    )
+    fabric.launch()
+    wrapped, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=config.learning_rate))
+    run = _Run(folder, config, model, optimizer)
+    images = fabric.to_device(images)
+    model.train()
+    bar = tqdm(total=config.steps, initial=run.step, desc="training", unit="step", disable=not progress)
+    while run.step < config.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, run.step)
+        moving, fixed = draw_batch(images, config, run.step, fabric.global_rank)
+        terms = reconstruction_loss(wrapped(moving, fixed), fixed, config)
+        loss = sum(terms.values())
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"The loss is {loss.item()} at step {run.step}: training has diverged. Try a smaller learning_rate "
+                f"(now {config.learning_rate}), and check that the images hold values in [0, 1]."
+            )
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        optimizer.step()
+        run.step += 1
+        bar.update()
+        last = run.step == config.steps
+        if run.step % config.log_every == 0 or last:
+            run.log.append({"step": run.step, "loss": loss.item()} | {k: v.item() for k, v in terms.items()})
+            bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+        if validate and (run.step % config.validate_every == 0 or last):
+            run.add_validation(validate(model), model)
+            model.train()
+        if run.step % config.checkpoint_every == 0 or last:
+            run.save(model, optimizer, fabric.global_rank)
+    bar.close()
+    if run.best is not None:
+        model.load_state_dict(run.best)
+    model.eval()
+    return run.log
+
+
+class _Run:
+    """What a training run must remember: step, log, best weights; and its file."""
+
+    def __init__(
+        self, folder: str | Path | None, config: FitConfig, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.folder = Path(folder) if folder else None
+        self.config = config.model_dump(mode="json")
+        self.step, self.best, self.best_dice = 0, None, -1.0
+        self.log: list[dict[str, float]] = []
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=True)
+        if state["config"] != self.config:
+            different = [k for k in self.config if state["config"].get(k) != self.config[k]]
+            raise InputError(
+                f"{path}: this folder holds a run with other settings ({', '.join(different)} differ); "
+                "choose another folder, or delete this one to start afresh."
+            )
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.step, self.log, self.best, self.best_dice = (state[k] for k in ("step", "log", "best", "best_dice"))
+
+    def add_validation(self, figures: dict[str, float], model: torch.nn.Module) -> None:
+        self.log.append({"step": self.step} | {f"validation_{k}": v for k, v in figures.items()})
+        if figures.get("dice", -1.0) > self.best_dice:
+            self.best_dice = figures["dice"]
+            self.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+
+    def save(self, model: torch.nn.Module, optimizer: Any, rank: int) -> None:
+        if self.folder is None or rank != 0:
+            return
+        state = {
+            "config": self.config,
+            "step": self.step,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "log": self.log,
+            "best": self.best,
+            "best_dice": self.best_dice,
+        }
+        _replace(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
+        lines = "".join(json.dumps(row) + "\n" for row in self.log)
+        _replace(self.folder / "log.jsonl", lambda path: path.write_text(lines))
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write under a temporary name, then rename: the old file stays whole until the new one is."""
+    temporary = path.with_name(path.name + ".part")
+    write(temporary)
+    os.replace(temporary, path)

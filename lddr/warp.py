@@ -1,0 +1,217 @@
+"""Geometry: move an image along a displacement field, and combine, measure and invert such fields.
+
+Conventions (see the page "Conventions" of the book):
+
+- an image is `[B, C, D, H, W]`; a displacement is `[B, 3, D, H, W]` in voxels, and channel i moves along
+  array axis i ("ij" order, so channel 0 belongs to D);
+- warping pulls back: `warped(x) = moving(x + u(x))`, trilinear, with the border voxel repeated outside;
+- grid corners are voxel centres: coordinate 0 is the centre of the first voxel, n - 1 that of the last.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def identity_grid(size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+    """Voxel coordinates of every voxel.
+
+    Args:
+        size: (D, H, W).
+        device: where the grid is made.
+
+    Returns:
+        `[1, 3, D, H, W]` float32; channel i holds the index along axis i, in voxels.
+    """
+    axes = [torch.arange(n, dtype=torch.float32, device=device) for n in size]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0)
+
+
+def warp(image: Tensor, displacement: Tensor, mode: str = "bilinear") -> Tensor:
+    """Pull `image` back along `displacement`: `warped(x) = image(x + u(x))`.
+
+    Args:
+        image: `[B, C, D, H, W]`, any float type.
+        displacement: `[B, 3, D, H, W]`, voxels; its grid is the grid of the result and may differ from the image's.
+        mode: "bilinear" (PyTorch's word; trilinear on a volume) or "nearest".
+
+    Returns:
+        `[B, C, D, H, W]` on the displacement's grid. Differentiable in both arguments when trilinear.
+
+    Source: Zhao et al. 2019 (VTN), spatial transformer; derived in chapter 02.
+    """
+    sizes = image.shape[2:]
+    coordinates = []
+    for axis, n in enumerate(displacement.shape[2:]):
+        line = torch.arange(n, dtype=displacement.dtype, device=displacement.device)
+        position = line.view([-1 if i == axis else 1 for i in range(3)]) + displacement[:, axis]
+        # grid_sample wants positions in [-1, 1] between the first and the last voxel centre.
+        coordinates.append(position * (2 / max(sizes[axis] - 1, 1)) - 1)
+    grid = torch.stack(coordinates[::-1], dim=-1)  # grid_sample names the last array axis first
+    return F.grid_sample(image, grid.to(image.dtype), mode=mode, padding_mode="border", align_corners=True)
+
+
+def warp_labels(labels: Tensor, displacement: Tensor, mode: str = "linear") -> Tensor:
+    """Warp a map of integer labels without ever inventing a label.
+
+    Args:
+        labels: `[B, 1, D, H, W]`, integers.
+        displacement: `[B, 3, D, H, W]`, voxels.
+        mode: "nearest" takes the label of the nearest voxel; "linear" warps the 0/1 mask of every label
+            trilinearly and takes the label with the largest share (ties go to the smaller label).
+
+    Returns:
+        `[B, 1, D, H, W]`, the type of `labels`.
+
+    Raises:
+        ValueError: `mode` is neither.
+    """
+    if mode == "nearest":
+        return warp(labels.to(displacement.dtype), displacement, mode="nearest").to(labels.dtype)
+    if mode != "linear":
+        raise ValueError(f"labels are warped 'nearest' or 'linear', not '{mode}'")
+    values = torch.unique(labels)
+    share = torch.stack([warp((labels == v).to(displacement.dtype), displacement) for v in values])
+    return values[share.argmax(dim=0)]
+
+
+def compose(first: Tensor, second: Tensor) -> Tensor:
+    """The one displacement that does what warping by `first`, then by `second` does.
+
+    `u(x) = second(x) + first(x + second(x))`: the pull-back through the second field lands at
+    `x + second(x)`, and from there the first field goes on.
+
+    Args:
+        first, second: `[B, 3, D, H, W]`, voxels.
+
+    Returns:
+        `[B, 3, D, H, W]`, voxels.
+
+    Source: Zhao et al. 2019 (RCN), eq. 3; derived in chapter 03.
+    """
+    return warp(first, second) + second
+
+
+def affine_displacement(matrix: Tensor, translation: Tensor, size: Sequence[int]) -> Tensor:
+    """An affine map about the centre of the grid, written as a displacement.
+
+    `u(x) = (A - I)(x - c) + b`, c the centre of the grid.
+
+    Args:
+        matrix: A, `[B, 3, 3]`.
+        translation: b, `[B, 3]`, voxels.
+        size: (D, H, W).
+
+    Returns:
+        `[B, 3, D, H, W]`, voxels.
+    """
+    centre = torch.tensor([(n - 1) / 2 for n in size], device=matrix.device, dtype=matrix.dtype)
+    from_centre = identity_grid(size, matrix.device).to(matrix.dtype) - centre.view(1, 3, 1, 1, 1)
+    linear = matrix - torch.eye(3, device=matrix.device, dtype=matrix.dtype)
+    return torch.einsum("bij,bjdhw->bidhw", linear, from_centre.expand(len(matrix), -1, -1, -1, -1)) + translation.view(
+        -1, 3, 1, 1, 1
+    )
+
+
+def compose_with_affine(matrix: Tensor, affine_field: Tensor, displacement: Tensor) -> Tensor:
+    """First an affine map, then `displacement`: exact, because an affine map needs no resampling.
+
+    `u(x) = A v(x) + u_affine(x)`: putting `x + v(x)` into the formula of `affine_displacement` leaves one
+    extra `(A - I) v(x)`, and with the v(x) of the second step that makes `A v(x)`.
+
+    Args:
+        matrix: A, `[B, 3, 3]`.
+        affine_field: `affine_displacement(A, b, size)`, `[B, 3, D, H, W]`, voxels.
+        displacement: v, `[B, 3, D, H, W]`, voxels.
+
+    Returns:
+        `[B, 3, D, H, W]`, voxels. Derived in chapter 03.
+    """
+    return torch.einsum("bij,bjdhw->bidhw", matrix, displacement) + affine_field
+
+
+def jacobian(displacement: Tensor) -> Tensor:
+    """Jacobian matrix of the map `x -> x + u(x)` at every voxel, by second-order differences.
+
+    Args:
+        displacement: `[B, 3, D, H, W]`, voxels, every side at least 3.
+
+    Returns:
+        `[B, 3, 3, D, H, W]`; entry (i, j) is the derivative of coordinate i along axis j.
+    """
+    rows = [torch.stack(torch.gradient(displacement[:, i], dim=(1, 2, 3), edge_order=2), dim=1) for i in range(3)]
+    eye = torch.eye(3, device=displacement.device, dtype=displacement.dtype).view(1, 3, 3, 1, 1, 1)
+    return torch.stack(rows, dim=1) + eye
+
+
+def jacobian_determinant(displacement: Tensor) -> Tensor:
+    """How much the map `x -> x + u(x)` stretches space: 1 keeps volume, 0 crushes it, below 0 folds it.
+
+    Args:
+        displacement: `[B, 3, D, H, W]`, voxels, every side at least 3.
+
+    Returns:
+        `[B, D, H, W]`, no unit. Chapter 02.
+    """
+    return torch.linalg.det(jacobian(displacement).permute(0, 3, 4, 5, 1, 2))
+
+
+def resize_displacement(displacement: Tensor, size: Sequence[int]) -> Tensor:
+    """The same motion on a finer or coarser grid over the same space.
+
+    Values are in voxels, so they are rescaled with the voxel size: twice the intervals, twice the number.
+
+    Args:
+        displacement: `[B, 3, D, H, W]`, voxels of its own grid.
+        size: the new (D, H, W).
+
+    Returns:
+        `[B, 3, *size]`, voxels of the new grid.
+    """
+    old = displacement.shape[2:]
+    resized = F.interpolate(displacement, size=tuple(size), mode="trilinear", align_corners=True)
+    ratio = [(new - 1) / max(n - 1, 1) for new, n in zip(size, old, strict=True)]
+    return resized * torch.tensor(ratio, device=resized.device, dtype=resized.dtype).view(1, 3, 1, 1, 1)
+
+
+def invert(displacement: Tensor, iterations: int = 50) -> tuple[Tensor, Tensor]:
+    """The displacement that undoes `displacement`, by fixed-point iteration.
+
+    The inverse v satisfies `v(x) = -u(x + v(x))`; starting from v = 0 the right-hand side is applied again
+    and again, which converges where u changes by less than one voxel per voxel.
+
+    Args:
+        displacement: u, `[B, 3, D, H, W]`, voxels.
+        iterations: how often.
+
+    Returns:
+        v, `[B, 3, D, H, W]`, voxels, and the residual `|v(x) + u(x + v(x))|`, `[B, D, H, W]`, voxels: look at it
+        before you trust v (where u folds there is no inverse).
+
+    Source: Chen et al., Medical Physics 35 (2008) 81; chapter 02.
+    """
+    inverse = torch.zeros_like(displacement)
+    for _ in range(iterations):
+        inverse = -warp(displacement, inverse)
+    return inverse, (inverse + warp(displacement, inverse)).norm(dim=1)
+
+
+def integrate_velocity(velocity: Tensor, squarings: int = 7) -> Tensor:
+    """Follow a stationary velocity field for one unit of time, by scaling and squaring.
+
+    Args:
+        velocity: `[B, 3, D, H, W]`, voxels per unit of time.
+        squarings: the field is divided by 2^squarings, then composed with itself that many times.
+
+    Returns:
+        `[B, 3, D, H, W]`, voxels. With a smooth velocity this is a diffeomorphism, and the negative velocity
+        gives its inverse.
+
+    Source: Arsigny et al., MICCAI 2006.
+    """
+    displacement = velocity / 2**squarings
+    for _ in range(squarings):
+        displacement = compose(displacement, displacement)
+    return displacement
