@@ -7,10 +7,12 @@ count, nothing about generators, and a resumed run takes exactly the steps the i
 import json
 import math
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from pydantic import Field
@@ -87,7 +89,8 @@ def draw_batch(images: Tensor, config: FitConfig, step: int, rank: int = 0) -> t
     Returns:
         moving and fixed, `[B, 1, D, H, W]` each.
     """
-    generator = torch.Generator().manual_seed(hash((config.seed, step, rank)) % 2**63)
+    seed = int(np.random.SeedSequence([config.seed, step, rank]).generate_state(1)[0])
+    generator = torch.Generator().manual_seed(seed)
     moving_ids, fixed_ids = random_pairs(len(images), config.batch, generator)
     moving, fixed = augment(images[moving_ids], config.augmentation, generator), images[fixed_ids]
     if config.mirror:
@@ -117,7 +120,8 @@ def fit(
         progress: show a bar.
 
     Returns:
-        The log: one row every `log_every` steps, and one for each validation.
+        The log: one row every `log_every` steps, and one for each validation; each with the `seconds` spent so far, those
+        of interrupted runs included, validation left out.
 
     Raises:
         InputError: fewer than two images; the folder holds a run with other settings; the loss is not finite.
@@ -138,6 +142,7 @@ def fit(
     model.train()
     bar = tqdm(total=config.steps, initial=run.step, desc="training", unit="step", disable=not progress)
     while run.step < config.steps:
+        begin = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, run.step)
         moving, fixed = draw_batch(images, config, run.step, fabric.global_rank)
@@ -152,10 +157,11 @@ def fit(
         fabric.backward(loss)
         optimizer.step()
         run.step += 1
+        run.seconds += time.perf_counter() - begin
         bar.update()
         last = run.step == config.steps
         if run.step % config.log_every == 0 or last:
-            run.log.append({"step": run.step, "loss": loss.item()} | {k: v.item() for k, v in terms.items()})
+            run.add({"loss": loss.item()} | {k: v.item() for k, v in terms.items()})
             bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
         if validate and (run.step % config.validate_every == 0 or last):
             run.add_validation(validate(model), model)
@@ -177,7 +183,7 @@ class _Run:
     ) -> None:
         self.folder = Path(folder) if folder else None
         self.config = config.model_dump(mode="json")
-        self.step, self.best, self.best_dice = 0, None, -1.0
+        self.step, self.seconds, self.best, self.best_dice = 0, 0.0, None, -1.0
         self.log: list[dict[str, float]] = []
         if self.folder is None:
             return
@@ -194,10 +200,14 @@ class _Run:
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        self.step, self.log, self.best, self.best_dice = (state[k] for k in ("step", "log", "best", "best_dice"))
+        self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
+        self.best, self.best_dice = state["best"], state["best_dice"]
+
+    def add(self, figures: dict[str, float]) -> None:
+        self.log.append({"step": self.step, "seconds": round(self.seconds, 1)} | figures)
 
     def add_validation(self, figures: dict[str, float], model: torch.nn.Module) -> None:
-        self.log.append({"step": self.step} | {f"validation_{k}": v for k, v in figures.items()})
+        self.add({f"validation_{name}": value for name, value in figures.items()})
         if figures.get("dice", -1.0) > self.best_dice:
             self.best_dice = figures["dice"]
             self.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
@@ -208,6 +218,7 @@ class _Run:
         state = {
             "config": self.config,
             "step": self.step,
+            "seconds": self.seconds,
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "log": self.log,

@@ -1,6 +1,7 @@
 """From a scan to the grid a network works on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
@@ -9,22 +10,24 @@ from lddr.data.nifti import Scan
 from lddr.errors import InputError
 
 
-def normalise(array: np.ndarray, low: float = 0.5, high: float = 99.5) -> np.ndarray:
+def normalise(scan: Scan, low: float = 0.5, high: float = 99.5) -> Scan:
     """Scale intensities to [0, 1], robustly: the given percentiles become 0 and 1, what lies outside is clipped.
 
+    MR intensities have no unit and differ by orders of magnitude between scans, so each volume is scaled by itself.
+
     Args:
-        array: any shape; MR intensities have no unit, so each volume is scaled by itself.
+        scan: an intensity image.
         low, high: percentiles.
 
     Returns:
-        float32, same shape; all zeros if the volume is flat.
+        The scan with its intensities scaled, float32; all zeros if the volume is flat.
     """
+    array = scan.array
     a, b = np.percentile(array, [low, high])
     if b <= a:
         a, b = array.min(), array.max()
-    if b <= a:
-        return np.zeros(array.shape, np.float32)
-    return np.clip((array - a) / (b - a), 0, 1).astype(np.float32)
+    scaled = np.clip((array - a) / (b - a), 0, 1) if b > a else np.zeros(array.shape)
+    return replace(scan, array=scaled.astype(np.float32))
 
 
 def grid_affine(scan: Scan, size: Sequence[int], spacing: float | Sequence[float]) -> np.ndarray:
@@ -53,8 +56,8 @@ def grid_affine(scan: Scan, size: Sequence[int], spacing: float | Sequence[float
 def to_grid(scan: Scan, affine: np.ndarray, size: Sequence[int], labels: bool = False) -> np.ndarray:
     """Resample a scan onto a grid.
 
-    Images are blurred first where the grid is coarser (so that fine detail does not turn into noise), interpolated
-    linearly, and continued outward by their border; labels take the nearest voxel and 0 outside.
+    Images are blurred first where the grid is coarser (so that fine detail does not turn into noise) and interpolated
+    linearly; labels take the nearest voxel. Outside the scan both are 0, so normalise an image before you resample it.
 
     Args:
         scan: the scan.
@@ -67,11 +70,11 @@ def to_grid(scan: Scan, affine: np.ndarray, size: Sequence[int], labels: bool = 
     """
     to_scan = np.linalg.inv(scan.affine) @ affine
     matrix, offset = to_scan[:3, :3], to_scan[:3, 3]
-    if labels:
-        return ndimage.affine_transform(scan.array, matrix, offset, tuple(size), order=0, mode="constant")
+    array = scan.array
     sigma = np.maximum(np.linalg.norm(matrix, axis=1) - 1, 0) / 2
-    array = ndimage.gaussian_filter(scan.array, sigma, mode="nearest") if sigma.any() else scan.array
-    return ndimage.affine_transform(array, matrix, offset, tuple(size), order=1, mode="nearest")
+    if sigma.any() and not labels:
+        array = ndimage.gaussian_filter(array, sigma, mode="nearest")
+    return ndimage.affine_transform(array, matrix, offset, tuple(size), order=0 if labels else 1, mode="constant")
 
 
 def check_extent(scan: Scan, size: Sequence[int], spacing: float) -> None:

@@ -62,7 +62,7 @@ def load_hippocampus(
         image = read_image(folder / "imagesTr" / f"{name}.nii.gz")
         label = read_labels(folder / "labelsTr" / f"{name}.nii.gz", image)
         affine = grid_affine(image, size, SPACING)
-        images.append(normalise(to_grid(image, affine, size)))
+        images.append(to_grid(normalise(image), affine, size))
         labels.append(to_grid(label, affine, size, labels=True))
     return Cohort(
         name="hippocampus",

@@ -1,0 +1,155 @@
+"""Distillation: what a student can learn from a teacher's displacement, in five versions.
+
+The teacher's displacement phi_t and the student's phi_s are compared directly (`l2`) or through a discriminator D, by the posts'
+equations taken literally (`paper`), as a Wasserstein game (`wgan-gp`), or with the gradients that the released code really sends
+(`released`). `none` leaves the student alone with the images. Source: Part 2 of the posts; chapter 08.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lddr.config import Config
+from lddr.networks.discriminator import Discriminator, DiscriminatorReleased
+
+Objective = Literal["none", "l2", "paper", "wgan-gp", "released"]
+Teacher = Callable[[Tensor, Tensor], Tensor]
+
+
+class DistillConfig(Config):
+    """The objective, its weights, and the learning strategy."""
+
+    objective: Objective = "paper"
+    beta: float = Field(0.1, ge=0, le=1, description="share of the teacher in the joint deformation")
+    gamma: float = Field(0.3, ge=0, le=1, description="weight of l_rec; l_dis has 1 - gamma")
+    penalty: float = Field(0.1, ge=0, description="lambda, weight of the gradient penalty")
+    every: int = Field(3, ge=1, description="the adversarial term enters on every so many steps")
+    until: float = Field(1.0, ge=0, le=1, description="and only in this first share of the training")
+    discriminator: Literal["text", "released"] = "text"
+    discriminator_rate: float = Field(1e-4, gt=0, description="learning rate of the discriminator's Adam")
+
+
+def adversarial_step(config: DistillConfig, step: int, steps: int) -> bool:
+    """The learning strategy: whether l_dis takes part in step `step` (from 0) of `steps`.
+
+    Images play the part of the real data, so most steps see l_rec alone; the released schedule has `every` 3.
+
+    Source: Algorithm 1 of the posts and the released code's `--aldk_learning_scheme`; chapter 08.
+    """
+    return config.objective != "none" and step % config.every == 0 and step < config.until * steps
+
+
+def joint_deformation(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
+    """`phi_hat = beta phi_t + (1 - beta) phi_s`, all `[B, 3, D, H, W]` in voxels."""
+    return beta * teacher + (1 - beta) * student
+
+
+def gradient_penalty(discriminator: nn.Module, joint: Tensor) -> tuple[Tensor, Tensor]:
+    """How far D's slope at the joint deformation is from 1: `(||grad D(phi_hat)||_2 - 1)^2`.
+
+    Args:
+        discriminator: D, `[B, 3, D, H, W]` -> `[B]`.
+        joint: phi_hat, `[B, 3, D, H, W]`, voxels. If it does not depend on a trainable tensor, it is made to ask for its gradient.
+
+    Returns:
+        The penalty, mean over the batch, differentiable; and the gradient norms, `[B]`.
+
+    Source: Gulrajani et al. 2017, eq. 3, and Part 2 of the posts; chapter 07.
+    """
+    if not joint.requires_grad:
+        joint = joint.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(joint).sum(), joint, create_graph=True)
+    norm = slope.flatten(1).norm(dim=1)
+    return (norm - 1).square().mean(), norm
+
+
+def critic_gap(discriminator: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
+    """`D(phi_s) - D(phi_t)`, `[B]`."""
+    return discriminator(student) - discriminator(teacher)
+
+
+class Distillation:
+    """A teacher, a discriminator with its optimiser, and the terms they add to the student's loss.
+
+    Args:
+        config: see `DistillConfig`.
+        teacher: (moving, fixed) -> phi_t, `[B, 3, D, H, W]` in voxels; needs no gradient.
+        size: (D, H, W) of the displacements.
+        seed: of the discriminator's starting weights.
+    """
+
+    def __init__(self, config: DistillConfig, teacher: Teacher, size: tuple[int, int, int], seed: int = 0) -> None:
+        self.config, self.teacher = config, teacher
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.discriminator = (
+                Discriminator(bounded=config.objective == "paper")
+                if config.discriminator == "text"
+                else DiscriminatorReleased(size)
+            )
+        self.optimizer = torch.optim.Adam(self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9))
+
+    def student_term(self, student: Tensor, teacher: Tensor) -> Tensor | None:
+        """l_dis as the student sees it; gradients reach phi_s and leave the discriminator's weights alone.
+
+        Args:
+            student: phi_s, `[B, 3, D, H, W]`, voxels, with its graph.
+            teacher: phi_t, the same without.
+
+        Returns:
+            One number; None for `released`, whose l_dis sends no gradient.
+        """
+        objective = self.config.objective
+        if objective == "l2":
+            return (student - teacher).square().sum(dim=1).mean()
+        if objective == "released":
+            return None
+        self.discriminator.requires_grad_(False)
+        gap = critic_gap(self.discriminator, student, teacher)
+        if objective == "wgan-gp":
+            term = gap.mean()
+        else:
+            penalty, _ = gradient_penalty(self.discriminator, joint_deformation(teacher, student, self.config.beta))
+            term = gap.square().mean() + self.config.penalty * penalty
+        self.discriminator.requires_grad_(True)
+        return term
+
+    def discriminator_step(self, student: Tensor, teacher: Tensor) -> dict[str, float]:
+        """One step of D, on displacements that are cut off from the networks that made them.
+
+        `paper` minimises the very l_dis the student minimises; `wgan-gp` pulls the two apart, under the penalty.
+
+        Args:
+            student, teacher: phi_s and phi_t, `[B, 3, D, H, W]`, voxels.
+
+        Returns:
+            Figures for the log: D(phi_s), D(phi_t), the penalty and the gradient norm; empty where no D takes part.
+        """
+        if self.config.objective not in ("paper", "wgan-gp"):
+            return {}
+        student, teacher = student.detach(), teacher.detach()
+        of_student, of_teacher = self.discriminator(student), self.discriminator(teacher)
+        penalty, norm = gradient_penalty(self.discriminator, joint_deformation(teacher, student, self.config.beta))
+        gap = of_student - of_teacher
+        distance = -gap.mean() if self.config.objective == "wgan-gp" else gap.square().mean()
+        self.optimizer.zero_grad()
+        (distance + self.config.penalty * penalty).backward()
+        self.optimizer.step()
+        return {
+            "d_student": of_student.mean().item(),
+            "d_teacher": of_teacher.mean().item(),
+            "penalty": penalty.item(),
+            "gradient_norm": norm.mean().item(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep of the discriminator."""
+        return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,116 @@
+"""Build a cascade from a short description, store it with that description, and find the shipped ones by name."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from lddr.cascade import RecursiveCascade
+from lddr.config import Config
+from lddr.errors import InputError
+from lddr.networks import LDR, VTN, LDRReleased, LightAffine, VoxelMorph, VTNAffine
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class ModelConfig(Config):
+    """A cascade in a few words."""
+
+    network: Literal["ldr", "ldr_released", "vtn", "voxelmorph"] = Field("ldr", description="the dense stems")
+    affine: Literal["light", "vtn", "none"] = Field("light", description="the first stem")
+    cascades: int = Field(1, ge=1, le=10, description="number of dense stems")
+    width: int = Field(16, ge=1, description="channels after the first convolution of ldr and vtn (the paper: 16)")
+    size: list[int] = Field([64, 64, 64], min_length=3, max_length=3, description="the volumes it is trained on, voxels")
+
+
+def build_model(config: ModelConfig, seed: int | None = None) -> RecursiveCascade:
+    """An untrained cascade; near the identity, because every head starts near zero.
+
+    Args:
+        config: what to build.
+        seed: of the starting weights; None takes PyTorch's current state.
+    """
+    if seed is not None:
+        torch.manual_seed(seed)
+    make_dense = {
+        "ldr": lambda: LDR(config.width),
+        "ldr_released": LDRReleased,
+        "vtn": lambda: VTN(config.width, config.cascades),
+        "voxelmorph": VoxelMorph,
+    }[config.network]
+    make_affine = {
+        "light": lambda: LightAffine(config.width),
+        "vtn": lambda: VTNAffine(config.size, config.width),
+        "none": lambda: None,
+    }[config.affine]
+    return RecursiveCascade(make_affine(), [make_dense() for _ in range(config.cascades)])
+
+
+def save_model(
+    path: str | Path, model: RecursiveCascade, config: ModelConfig, about: dict[str, Any], half: bool = True
+) -> None:
+    """Write weights and description into one safetensors file, under a temporary name first.
+
+    Args:
+        path: where; ends in `.safetensors`.
+        model: the cascade.
+        config: how to build it again.
+        about: what else a user should know: dataset, spacing, objective, dice, licence, record, ...
+        half: store float16 (half the size; the loss in Dice is far below a thousandth).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().cpu().to(torch.float16 if half else v.dtype) for k, v in model.state_dict().items()}
+    temporary = path.with_name(path.name + ".part")
+    save_file(weights, temporary, {"model": config.model_dump_json(), "about": json.dumps(about)})
+    os.replace(temporary, path)
+
+
+def load_model(name_or_path: str | Path) -> tuple[RecursiveCascade, ModelConfig, dict[str, Any]]:
+    """Load a shipped model by name, or any saved one by path.
+
+    Args:
+        name_or_path: a name from `shipped_models`, or a `.safetensors` file.
+
+    Returns:
+        The cascade (CPU, float32, ready to infer), how it is built, and what is known about it.
+
+    Raises:
+        InputError: no such model or file, or not a file that `save_model` wrote.
+    """
+    path = Path(name_or_path)
+    manifest = shipped_models()
+    if str(name_or_path) in manifest:
+        path = WEIGHTS / manifest[str(name_or_path)]["file"]
+    elif not path.is_file():
+        raise InputError(f"{name_or_path}: neither a file nor a shipped model (those are {', '.join(manifest)}).")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        config, about = ModelConfig.check(json.loads(metadata["model"])), json.loads(metadata["about"])
+        weights = {k: v.float() for k, v in load_file(path).items()}
+    except (SafetensorError, KeyError, OSError, json.JSONDecodeError):
+        raise InputError(f"{path}: not a model saved by lddr (expected a .safetensors file with its description).") from None
+    model = build_model(config)
+    model.load_state_dict(weights)
+    return model.eval(), config, about
+
+
+def shipped_models() -> dict[str, dict[str, Any]]:
+    """The models that come with the package: name -> file, dataset, cascades, objective, dice, licence, ..."""
+    return json.loads((WEIGHTS / "manifest.json").read_text())
+
+
+def weights_hash(model: RecursiveCascade) -> str:
+    """SHA-256 of all weights, in order: two models with the same hash give the same displacements."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

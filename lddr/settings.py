@@ -1,0 +1,49 @@
+"""The parameters of the book's notebooks: one typed set for all chapters, so that one YAML file fits every notebook.
+
+A chapter declares the parameters it uses as literals in the cell tagged `parameters`; papermill puts the values of a YAML file
+or of `-p name value` after it; `Settings.from_notebook(globals())` checks the lot.
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from lddr.models import ModelConfig
+from lddr.training import FitConfig
+
+
+class Settings(FitConfig, ModelConfig):
+    """What can be changed from outside in a chapter: everything of `FitConfig` and `ModelConfig`, and the data."""
+
+    dataset: Literal["simulated_brains", "hippocampus"] = Field("simulated_brains", description="which scans")
+    subjects: int | None = Field(None, ge=2, description="use only the first so many of each split; null: all")
+    model: str = Field("simulated_brains", description="a shipped model's name, or a .safetensors file")
+    moving: int = Field(0, ge=0, description="index of the moving subject in the test split")
+    fixed: int = Field(1, ge=0, description="index of the fixed subject in the test split")
+    folder: str | None = Field(None, description="where a training run keeps checkpoint and log; null: nowhere")
+    record: str | None = Field(None, description="JSON file for the record of this run; null: none")
+    weights: str | None = Field(None, description=".safetensors file for the trained weights; null: none")
+
+    @classmethod
+    def from_notebook(cls, namespace: dict[str, Any]) -> Self:
+        """Collect and check the parameters of a notebook.
+
+        Args:
+            namespace: `globals()` of the notebook, right after the `parameters` cell: every lower-case name in it that holds
+                a plain value (number, text, list, true/false, null) counts as a parameter.
+
+        Raises:
+            InputError: an unknown name, a wrong type or a value out of range.
+        """
+        plain = (str, int, float, bool, list, dict, type(None))
+        return cls.check({k: v for k, v in namespace.items() if isinstance(v, plain) and k[0].islower()})
+
+    @property
+    def fit_config(self) -> FitConfig:
+        """The part that `fit` reads."""
+        return FitConfig.check({name: getattr(self, name) for name in FitConfig.model_fields})
+
+    @property
+    def cascade_config(self) -> ModelConfig:
+        """The part that `build_model` reads."""
+        return ModelConfig.check({name: getattr(self, name) for name in ModelConfig.model_fields})
