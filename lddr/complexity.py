@@ -1,8 +1,8 @@
 """What a model costs: parameters, multiplications, memory, seconds. Four things; the chapter on speed keeps them apart.
 
-A model here is a `RecursiveCascade` or a single network: anything called as `model(moving, fixed)`. Operations and memory
-are counted on PyTorch's "meta" device, which knows the shape of every tensor and holds none of its values: the same figures
-on every machine, at any volume size, in a fraction of a second.
+A model here is a `RecursiveCascade` or a single network: anything called as `model(moving, fixed)`. Operations and
+memory are counted on PyTorch's "meta" device, which knows the shape of every tensor and holds none of its values: the
+same figures on every machine, at any volume size, in a fraction of a second.
 """
 
 import statistics
@@ -23,21 +23,22 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     """How many numbers a model has learnt.
 
     Returns:
-        "total", and for a cascade also each stem: "affine" (if there is one), "dense1", "dense2", ... A stem that stands
-        twice in a cascade counts once in the total.
+        "total", and for a cascade also each stem: "affine" (if there is one), "dense1", "dense2", ... A stem that
+        stands twice in a cascade counts once in the total.
     """
     counts = {"total": _size(model)}
-    if getattr(model, "affine", None) is not None:
-        counts["affine"] = _size(model.affine)
+    affine = getattr(model, "affine", None)
+    if affine is not None:
+        counts["affine"] = _size(affine)
     return counts | {f"dense{i}": _size(stem) for i, stem in enumerate(getattr(model, "dense", []), start=1)}
 
 
 def count_macs(model: nn.Module, size: Sequence[int]) -> int:
     """Multiply-accumulate operations of all convolutions in one registration.
 
-    A convolution costs (output voxels x kernel voxels x channels in x channels out), a transposed one the same with input
-    voxels; taps that fall into the padding count as well. Bias, activation, interpolation and warping, a few operations a
-    voxel each, are left out (as in published tables); they do show in seconds.
+    A convolution costs (output voxels x kernel voxels x channels in x channels out), a transposed one the same with
+    input voxels; taps that fall into the padding count as well. Bias, activation, interpolation and warping, a few
+    operations a voxel each, are left out (as in published tables); they do show in seconds.
 
     Args:
         model: see above.
@@ -52,12 +53,12 @@ def count_macs(model: nn.Module, size: Sequence[int]) -> int:
 
 
 def peak_memory(model: nn.Module, size: Sequence[int]) -> int:
-    """Bytes of weights, images and intermediate tensors that exist at the same time, at the worst moment of one inference.
+    """Memory that the tensors of one inference take at its worst moment: weights, images and all that lies between.
 
-    Every tensor the model makes is followed from its birth to its end. Left out is what cannot be known from shapes: the
-    scratch space of the kernels, and the interpreter with its libraries. On a CPU the first is large, because convolutions
-    copy their input into a layout of their own: at 128^3 processes were seen to grow by 1.4 to 1.7 times the
-    intermediate tensors.
+    Every tensor the model makes is followed from its birth to its end. Left out is what cannot be known from shapes:
+    the scratch space of the kernels, and the interpreter with its libraries. On a CPU the first is large, because
+    convolutions copy their input into a layout of their own: at 128^3 processes were seen to grow by 1.4 to 1.7 times
+    the intermediate tensors.
 
     Args:
         model: see above; counted as float32 inference for one pair.
@@ -104,9 +105,9 @@ def _size(module: nn.Module) -> int:
 
 
 def _dry_run(model: nn.Module, size: Sequence[int]) -> None:
-    """Call `model` on a pair of volumes without values, with weights without values; the model itself stays as it is."""
+    """Call `model` with weights and images that have a shape but no values; the model itself stays as it is."""
     with torch.no_grad(), torch.device("meta"):
-        weights: dict[str, Tensor] = {name: torch.empty(w.shape) for name, w in model.state_dict().items()}
+        weights = {name: torch.empty(w.shape) for name, w in (*model.named_parameters(), *model.named_buffers())}
         functional_call(model, weights, (torch.empty(1, 1, *size), torch.empty(1, 1, *size)))
 
 

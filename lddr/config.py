@@ -4,6 +4,7 @@ A notebook's parameters, a YAML file and the keywords of `fit` all end in one of
 rejected, types and ranges are checked, and the message says which name, what was found and what would be right.
 """
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Self
 
@@ -33,11 +34,13 @@ class Config(BaseModel):
             raise InputError(" ".join(cls._sentence(e) for e in error.errors())) from None
 
     @classmethod
-    def _sentence(cls, error: dict[str, Any]) -> str:
+    def _sentence(cls, error: Mapping[str, Any]) -> str:
         name = ".".join(str(part) for part in error["loc"])
         if error["type"] == "extra_forbidden":
             near = get_close_matches(name, cls.model_fields, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"the known ones are {', '.join(sorted(cls.model_fields))}."
+            hint = (
+                f"did you mean '{near[0]}'?" if near else f"the known ones are {', '.join(sorted(cls.model_fields))}."
+            )
             return f"There is no parameter '{name}': {hint}"
         text = error["msg"][0].lower() + error["msg"][1:]
         return f"Parameter '{name}' is {error['input']!r}: {text}."

@@ -1,8 +1,9 @@
 """Distillation: what a student can learn from a teacher's displacement, in five versions.
 
-The teacher's displacement phi_t and the student's phi_s are compared directly (`l2`) or through a discriminator D, by the posts'
-equations taken literally (`paper`), as a Wasserstein game (`wgan-gp`), or with the gradients that the released code really sends
-(`released`). `none` leaves the student alone with the images. Source: Part 2 of the posts; chapter 08.
+The teacher's displacement phi_t and the student's phi_s are compared directly (`l2`) or through a discriminator D, by
+the posts' equations taken literally (`paper`), as a Wasserstein game (`wgan-gp`), or with the gradients that the
+released code really sends (`released`). `none` leaves the student alone with the images. Source: Part 2 of the posts;
+chapter 08.
 """
 
 from collections.abc import Callable
@@ -52,7 +53,8 @@ def gradient_penalty(discriminator: nn.Module, joint: Tensor) -> tuple[Tensor, T
 
     Args:
         discriminator: D, `[B, 3, D, H, W]` -> `[B]`.
-        joint: phi_hat, `[B, 3, D, H, W]`, voxels. If it does not depend on a trainable tensor, it is made to ask for its gradient.
+        joint: phi_hat, `[B, 3, D, H, W]`, voxels. If it does not depend on a trainable tensor, it is made to ask for
+            its gradient.
 
     Returns:
         The penalty, mean over the batch, differentiable; and the gradient norms, `[B]`.
@@ -91,6 +93,28 @@ class Distillation:
                 else DiscriminatorReleased(size)
             )
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9))
+
+    def step(self, l_rec: Tensor, student: Tensor, moving: Tensor, fixed: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """One adversarial step: D takes its step, then the student's loss changes from l_rec to L_adv.
+
+        Args:
+            l_rec: the student's reconstruction loss.
+            student: phi_s, the student's total displacement, `[B, 3, D, H, W]`, voxels, with its graph.
+            moving, fixed: `[B, 1, D, H, W]`, for the teacher.
+
+        Returns:
+            What to add to a loss that holds l_rec so that it holds `gamma l_rec + (1 - gamma) l_dis`; and figures for
+            the log.
+        """
+        with torch.no_grad():
+            teacher = self.teacher(moving, fixed)
+        figures = self.discriminator_step(student, teacher)
+        change = (self.config.gamma - 1) * l_rec
+        l_dis = self.student_term(student, teacher)
+        if l_dis is not None:
+            change = change + (1 - self.config.gamma) * l_dis
+            figures["l_dis"] = l_dis.item()
+        return change, figures
 
     def student_term(self, student: Tensor, teacher: Tensor) -> Tensor | None:
         """l_dis as the student sees it; gradients reach phi_s and leave the discriminator's weights alone.

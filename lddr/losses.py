@@ -60,7 +60,7 @@ def smoothness(displacement: Tensor) -> Tensor:
 
     Source: Zhao et al. 2019 (VTN), total variation loss as released; chapter 04.
     """
-    total = sum(displacement.diff(dim=axis).square().sum() for axis in (2, 3, 4))
+    total = torch.stack([displacement.diff(dim=axis).square().sum() for axis in (2, 3, 4)]).sum()
     return total / (2 * displacement.numel())
 
 

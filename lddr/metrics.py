@@ -1,6 +1,6 @@
 """How good a registration is: overlap of labels, distance of surfaces, plausibility of the map."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from monai.metrics import compute_hausdorff_distance
@@ -30,7 +30,7 @@ def overlap(a: Tensor, b: Tensor, labels: Sequence[int]) -> tuple[dict[int, floa
     return dice, jaccard
 
 
-def nanmean(values: Sequence[float]) -> float:
+def nanmean(values: Iterable[float]) -> float:
     """Mean of what can be measured; NaN if nothing can."""
     return torch.tensor(list(values), dtype=torch.float64).nanmean().item()
 

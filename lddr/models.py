@@ -26,7 +26,9 @@ class ModelConfig(Config):
     affine: Literal["light", "vtn", "none"] = Field("light", description="the first stem")
     cascades: int = Field(1, ge=1, le=10, description="number of dense stems")
     width: int = Field(16, ge=1, description="channels after the first convolution of ldr and vtn (the paper: 16)")
-    size: list[int] = Field([64, 64, 64], min_length=3, max_length=3, description="the volumes it is trained on, voxels")
+    size: list[int] = Field(
+        [64, 64, 64], min_length=3, max_length=3, description="the volumes it is trained on, voxels"
+    )
 
 
 def build_model(config: ModelConfig, seed: int | None = None) -> RecursiveCascade:
@@ -95,10 +97,18 @@ def load_model(name_or_path: str | Path) -> tuple[RecursiveCascade, ModelConfig,
             metadata = file.metadata() or {}
         config, about = ModelConfig.check(json.loads(metadata["model"])), json.loads(metadata["about"])
         weights = {k: v.float() for k, v in load_file(path).items()}
-    except (SafetensorError, KeyError, OSError, json.JSONDecodeError):
-        raise InputError(f"{path}: not a model saved by lddr (expected a .safetensors file with its description).") from None
-    model = build_model(config)
-    model.load_state_dict(weights)
+        model = build_model(config)
+        model.load_state_dict(weights)
+    except (
+        SafetensorError,
+        KeyError,
+        OSError,
+        json.JSONDecodeError,
+        RuntimeError,
+    ):  # the last: weights of another model
+        raise InputError(
+            f"{path}: not a model saved by lddr (expected a .safetensors file with its description)."
+        ) from None
     return model.eval(), config, about
 
 

@@ -1,8 +1,8 @@
 """Pictures of volumes, displacements and training, in one style.
 
-Volumes are in RAS order, so array axis 0 runs from left to right, 1 from back to front, 2 from bottom to top. A plane is
-named by the axis that sticks out of it: sagittal (0), coronal (1), axial (2). In every picture the patient's left is on the
-left and up is up (or the front).
+Volumes are in RAS order, so array axis 0 runs from left to right, 1 from back to front, 2 from bottom to top. A plane
+is named by the axis that sticks out of it: sagittal (0), coronal (1), axial (2). In every picture the patient's left is
+on the left, and up is up (or the front).
 """
 
 import base64
@@ -20,7 +20,7 @@ from torch import Tensor
 from lddr.warp import jacobian_determinant
 
 Plane = Literal["sagittal", "coronal", "axial"]
-PLANES: dict[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+PLANES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 DIRECTIONS = ("left → right", "back → front", "bottom → top")
 
 # Okabe and Ito's palette: eight colours that people with any colour vision can tell apart.
@@ -72,7 +72,7 @@ def show_section(
         volume, plane, index: see `section`.
         imshow: passed on to matplotlib; without limits, grey from 0 to 1.
     """
-    settings = {"vmin": 0, "vmax": 1, "origin": "lower"} | imshow
+    settings: dict[str, Any] = {"vmin": 0, "vmax": 1, "origin": "lower"} | imshow
     ax.imshow(section(volume, plane, index), **settings)
     across, up = (direction for axis, direction in enumerate(DIRECTIONS) if axis != PLANES[plane])
     ax.set(xticks=[], yticks=[])
@@ -80,7 +80,9 @@ def show_section(
     ax.set_ylabel(up, fontsize=9)
 
 
-def outline(ax: Axes, labels: Tensor | np.ndarray, colour: str, plane: Plane = "axial", index: int | None = None) -> None:
+def outline(
+    ax: Axes, labels: Tensor | np.ndarray, colour: str, plane: Plane = "axial", index: int | None = None
+) -> None:
     """Draw the borders of every label in one colour.
 
     Args:
@@ -152,7 +154,7 @@ def show_grid(
     across, up = (axis for axis in range(3) if axis != PLANES[plane])
     x, y = section(displacement[0, across], plane, index), section(displacement[0, up], plane, index)
     rows, columns = np.indices(x.shape)
-    settings = {"color": COLOURS[0], "linewidth": 0.7} | line
+    settings: dict[str, Any] = {"color": COLOURS[0], "linewidth": 0.7} | line
     ax.plot((columns + x)[::step].T, (rows + y)[::step].T, **settings)
     ax.plot((columns + x)[:, ::step], (rows + y)[:, ::step], **settings)
     ax.set(aspect="equal", xticks=[], yticks=[])

@@ -1,4 +1,4 @@
-"""A training run from settings to record: what the chapters do step by step, in one call, and how both write it down."""
+"""What a training run leaves behind: the record every table is read from, and the weights."""
 
 import json
 from collections.abc import Callable, Sequence

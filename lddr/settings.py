@@ -1,7 +1,7 @@
 """The parameters of the book's notebooks: one typed set for all chapters, so that one YAML file fits every notebook.
 
-A chapter declares the parameters it uses as literals in the cell tagged `parameters`; papermill puts the values of a YAML file
-or of `-p name value` after it; `Settings.from_notebook(globals())` checks the lot.
+A chapter declares the parameters it uses as literals in the cell tagged `parameters`; papermill puts the values of a
+YAML file or of `-p name value` after it; `Settings.from_notebook(globals())` checks the lot.
 """
 
 from typing import Any, Literal, Self
@@ -29,8 +29,8 @@ class Settings(FitConfig, ModelConfig):
         """Collect and check the parameters of a notebook.
 
         Args:
-            namespace: `globals()` of the notebook, right after the `parameters` cell: every lower-case name in it that holds
-                a plain value (number, text, list, true/false, null) counts as a parameter.
+            namespace: `globals()` of the notebook, right after the `parameters` cell: every lower-case name in it that
+                holds a plain value (number, text, list, true/false, null) counts as a parameter.
 
         Raises:
             InputError: an unknown name, a wrong type or a value out of range.

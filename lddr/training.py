@@ -1,7 +1,7 @@
 """Train a cascade without labels: draw pairs, warp, compare, step; survive interruption.
 
-Every random number of step k comes from the seed and k alone. So a checkpoint holds weights, optimiser state and the step
-count, nothing about generators, and a resumed run takes exactly the steps the interrupted one would have taken.
+Every random number of step k comes from the seed and k alone. So a checkpoint holds weights, optimiser state and the
+step count, nothing about generators, and a resumed run takes exactly the steps the interrupted one would have taken.
 """
 
 import json
@@ -23,6 +23,7 @@ from lddr.augment import augment
 from lddr.cascade import RecursiveCascade, Registration
 from lddr.config import Config
 from lddr.data.cohort import random_pairs
+from lddr.distill import Distillation, adversarial_step
 from lddr.errors import InputError
 from lddr.losses import corrcoef_loss, orthogonality, smoothness, volume_change
 
@@ -39,7 +40,7 @@ class FitConfig(Config):
         "cosine", description="to zero along a cosine, or (paper) constant for three fifths, then halved every fifth"
     )
     smoothness: float = Field(1.0, ge=0, description="weight of each dense field's roughness")
-    affine: float = Field(0.1, ge=0, description="weight of the two affine regularisers")
+    affine_weight: float = Field(0.1, ge=0, description="weight of the two affine regularisers")
     augmentation: float = Field(0.0, ge=0, le=1, description="amplitude of the random bending of moving images")
     mirror: bool = Field(False, description="mirror both images of a pair along random axes")
     seed: int = Field(0, ge=0, description="of pairs and augmentation; set the model's own before you build it")
@@ -64,9 +65,9 @@ def reconstruction_loss(result: Registration, fixed: Tensor, config: FitConfig) 
     """
     return {
         "l_rec": corrcoef_loss(result.warped[-1], fixed),
-        "smoothness": config.smoothness * sum(smoothness(flow) for flow in result.flows),
-        "orthogonality": config.affine * orthogonality(result.matrix),
-        "volume_change": config.affine * volume_change(result.matrix),
+        "smoothness": config.smoothness * torch.stack([smoothness(flow) for flow in result.flows]).sum(),
+        "orthogonality": config.affine_weight * orthogonality(result.matrix),
+        "volume_change": config.affine_weight * volume_change(result.matrix),
     }
 
 
@@ -105,6 +106,7 @@ def fit(
     config: FitConfig,
     folder: str | Path | None = None,
     validate: Validate | None = None,
+    distillation: Distillation | None = None,
     progress: bool = True,
 ) -> list[dict[str, float]]:
     """Train `model` in place; afterwards it holds the weights with the best validation Dice (else the last ones).
@@ -113,15 +115,16 @@ def fit(
         model: a cascade, on any device.
         images: training images `[N, 1, D, H, W]` in [0, 1].
         config: see `FitConfig`.
-        folder: where `checkpoint.pt` and `log.jsonl` live. If the folder holds the checkpoint of an interrupted run with the
-            same settings, that run goes on. None: nothing is written.
+        folder: where `checkpoint.pt` and `log.jsonl` live. If the folder holds the checkpoint of an interrupted run
+            with the same settings, that run goes on. None: nothing is written.
         validate: called with the model every `validate_every` steps and at the end; returns figures for the log, among
             them "dice".
+        distillation: a teacher and an objective; its term enters on the steps its strategy names. None: images alone.
         progress: show a bar.
 
     Returns:
-        The log: one row every `log_every` steps, and one for each validation; each with the `seconds` spent so far, those
-        of interrupted runs included, validation left out.
+        The log: one row every `log_every` steps, and one for each validation; each with the `seconds` spent so far,
+        those of interrupted runs included, validation left out.
 
     Raises:
         InputError: fewer than two images; the folder holds a run with other settings; the loss is not finite.
@@ -137,7 +140,7 @@ def fit(
     )
     fabric.launch()
     wrapped, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=config.learning_rate))
-    run = _Run(folder, config, model, optimizer)
+    run = _Run(folder, config, model, optimizer, distillation)
     images = fabric.to_device(images)
     model.train()
     bar = tqdm(total=config.steps, initial=run.step, desc="training", unit="step", disable=not progress)
@@ -146,8 +149,13 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, run.step)
         moving, fixed = draw_batch(images, config, run.step, fabric.global_rank)
-        terms = reconstruction_loss(wrapped(moving, fixed), fixed, config)
-        loss = sum(terms.values())
+        result = wrapped(moving, fixed)
+        terms = reconstruction_loss(result, fixed, config)
+        loss = torch.stack(list(terms.values())).sum()
+        figures: dict[str, float] = {}
+        if distillation and adversarial_step(distillation.config, run.step, config.steps):
+            change, figures = distillation.step(terms["l_rec"], result.displacement, moving, fixed)
+            loss = loss + change
         if not torch.isfinite(loss):
             raise InputError(
                 f"The loss is {loss.item()} at step {run.step}: training has diverged. Try a smaller learning_rate "
@@ -161,13 +169,13 @@ def fit(
         bar.update()
         last = run.step == config.steps
         if run.step % config.log_every == 0 or last:
-            run.add({"loss": loss.item()} | {k: v.item() for k, v in terms.items()})
+            run.add({"loss": loss.item()} | {k: v.item() for k, v in terms.items()} | figures)
             bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
         if validate and (run.step % config.validate_every == 0 or last):
-            run.add_validation(validate(model), model)
+            run.add_validation(validate(model))
             model.train()
         if run.step % config.checkpoint_every == 0 or last:
-            run.save(model, optimizer, fabric.global_rank)
+            run.save(fabric.global_rank)
     bar.close()
     if run.best is not None:
         model.load_state_dict(run.best)
@@ -179,52 +187,60 @@ class _Run:
     """What a training run must remember: step, log, best weights; and its file."""
 
     def __init__(
-        self, folder: str | Path | None, config: FitConfig, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+        self,
+        folder: str | Path | None,
+        config: FitConfig,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        distillation: Distillation | None,
     ) -> None:
         self.folder = Path(folder) if folder else None
+        self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
         self.config = config.model_dump(mode="json")
-        self.step, self.seconds, self.best, self.best_dice = 0, 0.0, None, -1.0
+        if distillation:
+            self.parts["distillation"] = distillation
+            self.config |= distillation.config.model_dump(mode="json")
+        self.step, self.seconds, self.best_dice = 0, 0.0, -1.0
+        self.best: dict[str, Tensor] | None = None
         self.log: list[dict[str, float]] = []
-        if self.folder is None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, weights_only=True)
-        if state["config"] != self.config:
-            different = [k for k in self.config if state["config"].get(k) != self.config[k]]
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if (self.folder / "checkpoint.pt").exists():
+                self._resume(self.folder / "checkpoint.pt")
+
+    def _resume(self, path: Path) -> None:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        different = [k for k in self.config if state["config"].get(k) != self.config[k]]
+        if different or len(state["config"]) != len(self.config):
             raise InputError(
-                f"{path}: this folder holds a run with other settings ({', '.join(different)} differ); "
-                "choose another folder, or delete this one to start afresh."
+                f"{path}: this folder holds a run with other settings ({', '.join(different) or 'distillation'} "
+                "differ); choose another folder, or delete this one to start afresh."
             )
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+        except (RuntimeError, ValueError):  # torch's errors for other names or shapes
+            raise InputError(
+                f"{path}: this folder holds a run of another model; choose another folder, or delete this one to start "
+                "afresh."
+            ) from None
         self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
         self.best, self.best_dice = state["best"], state["best_dice"]
 
     def add(self, figures: dict[str, float]) -> None:
         self.log.append({"step": self.step, "seconds": round(self.seconds, 1)} | figures)
 
-    def add_validation(self, figures: dict[str, float], model: torch.nn.Module) -> None:
+    def add_validation(self, figures: dict[str, float]) -> None:
         self.add({f"validation_{name}": value for name, value in figures.items()})
         if figures.get("dice", -1.0) > self.best_dice:
             self.best_dice = figures["dice"]
-            self.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+            self.best = {k: v.detach().cpu().clone() for k, v in self.parts["model"].state_dict().items()}
 
-    def save(self, model: torch.nn.Module, optimizer: Any, rank: int) -> None:
+    def save(self, rank: int) -> None:
         if self.folder is None or rank != 0:
             return
-        state = {
-            "config": self.config,
-            "step": self.step,
-            "seconds": self.seconds,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "log": self.log,
-            "best": self.best,
-            "best_dice": self.best_dice,
-        }
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {name: getattr(self, name) for name in ("config", "step", "seconds", "log", "best", "best_dice")}
         _replace(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
         lines = "".join(json.dumps(row) + "\n" for row in self.log)
         _replace(self.folder / "log.jsonl", lambda path: path.write_text(lines))

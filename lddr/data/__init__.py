@@ -1,0 +1,67 @@
+"""Scans: read from files, laid on a grid, gathered in cohorts."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lddr.data.cohort import Cohort, evaluation_pairs, random_pairs
+from lddr.data.grid import grid_affine, normalise, to_grid
+from lddr.data.hippocampus import load_hippocampus
+from lddr.data.nifti import Scan, read_image, read_labels, write_nifti
+from lddr.data.simulated import SimulatedCohort, load_simulated_brains
+from lddr.errors import InputError
+
+DATASETS = ("simulated_brains", "hippocampus")
+
+
+def load_cohort(
+    name: str,
+    split: str,
+    root: str | Path | None = None,
+    size: Sequence[int] | None = None,
+    subjects: int | None = None,
+    seed: int = 0,
+) -> Cohort:
+    """One split of a data set, ready for a network.
+
+    Args:
+        name: "simulated_brains" (offline) or "hippocampus".
+        split: "train", "validation" or "test".
+        root: the folder that holds downloaded sets; None takes the environment variable `LDDR_DATA`.
+        size: (D, H, W) of the grid; None takes the data set's own.
+        subjects: take only the first so many.
+        seed: of simulated subjects.
+
+    Raises:
+        InputError: another name or split, or scans that are not there or cannot be used.
+    """
+    more = {} if size is None else {"size": tuple(size)}
+    if name == "simulated_brains":
+        return load_simulated_brains(split, subjects=subjects, seed=seed, **more)
+    if name == "hippocampus":
+        root = root or os.environ.get("LDDR_DATA")
+        if not root:
+            raise InputError(
+                "The hippocampus scans are not shipped: get them with 'python data_scripts/fetch_hippocampus.py', then "
+                "set LDDR_DATA to the folder that holds Task04_Hippocampus."
+            )
+        return load_hippocampus(root, split, subjects=subjects, **more)
+    raise InputError(f"There is no data set '{name}'; the known ones are {', '.join(DATASETS)}.")
+
+
+__all__ = [
+    "Cohort",
+    "Scan",
+    "SimulatedCohort",
+    "evaluation_pairs",
+    "grid_affine",
+    "load_cohort",
+    "load_hippocampus",
+    "load_simulated_brains",
+    "normalise",
+    "random_pairs",
+    "read_image",
+    "read_labels",
+    "to_grid",
+    "write_nifti",
+]

@@ -74,5 +74,3 @@ def random_pairs(n: int, batch: int, generator: torch.Generator) -> tuple[Tensor
     moving = torch.randint(n, (batch,), generator=generator)
     other = torch.randint(1, n, (batch,), generator=generator)
     return moving, (moving + other) % n
-
-

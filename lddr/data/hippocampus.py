@@ -34,9 +34,7 @@ def split_ids(split: str) -> list[str]:
     return parts[split]
 
 
-def load_hippocampus(
-    root: str | Path, split: str, size: Sequence[int] = SIZE, subjects: int | None = None
-) -> Cohort:
+def load_hippocampus(root: str | Path, split: str, size: Sequence[int] = SIZE, subjects: int | None = None) -> Cohort:
     """Read one split, each scan padded (or cropped) onto the grid about its centre; nothing is interpolated at 1 mm.
 
     Args:

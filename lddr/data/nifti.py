@@ -3,8 +3,9 @@
 import gzip
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -21,11 +22,15 @@ class Scan:
         array: `[X, Y, Z]`, axes towards Right, Anterior, Superior (as nearly as an oblique scan allows).
         affine: `[4, 4]`, voxel index -> millimetres in RAS space.
         path: the file it came from, for messages.
+        file_affine: the affine as the file has it, before its axes were put in RAS order.
+        file_shape: the shape as the file has it.
     """
 
     array: np.ndarray
     affine: np.ndarray
     path: str
+    file_affine: np.ndarray
+    file_shape: tuple[int, ...]
 
     @property
     def spacing(self) -> np.ndarray:
@@ -33,13 +38,13 @@ class Scan:
         return nib.affines.voxel_sizes(self.affine)
 
 
-def _load(path: str | Path) -> tuple[np.ndarray, nib.Nifti1Image]:
-    """The file's array and image in RAS order, or one sentence about what is wrong with the file."""
+def _load(path: str | Path) -> Scan:
+    """The file's volume in RAS order, or one sentence about what is wrong with the file."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file.")
     try:
-        image = nib.load(path)
+        image = cast(nib.Nifti1Image, nib.load(path))
         array = np.asanyarray(image.dataobj)
     except (ImageFileError, nib.spatialimages.HeaderDataError):
         raise InputError(f"{path}: this is not a NIfTI file (expected .nii or .nii.gz).") from None
@@ -49,13 +54,12 @@ def _load(path: str | Path) -> tuple[np.ndarray, nib.Nifti1Image]:
         raise InputError(f"{path}: the volume is empty (shape {array.shape}).")
     if array.ndim > 3 and array.shape[3:] == (1,) * (array.ndim - 3):
         array = array.reshape(array.shape[:3])
-        image = nib.Nifti1Image(array, image.affine, image.header)
     if array.ndim != 3:
         raise InputError(f"{path}: expected a 3-D volume, found {array.ndim}-D with shape {array.shape}.")
     if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
         raise InputError(f"{path}: the header's affine is not usable, so voxel sizes are unknown.")
     canonical = nib.as_closest_canonical(nib.Nifti1Image(array, image.affine, dtype=array.dtype))
-    return np.asanyarray(canonical.dataobj), canonical
+    return Scan(np.asanyarray(canonical.dataobj), canonical.affine, str(path), image.affine, array.shape)
 
 
 def read_image(path: str | Path) -> Scan:
@@ -70,12 +74,12 @@ def read_image(path: str | Path) -> Scan:
     Raises:
         InputError: missing, damaged or not NIfTI; not 3-D; empty; NaN or infinite voxels; no usable affine.
     """
-    array, image = _load(path)
-    array = array.astype(np.float32)
+    scan = _load(path)
+    array = scan.array.astype(np.float32)
     bad = array.size - np.count_nonzero(np.isfinite(array))
     if bad:
         raise InputError(f"{path}: {bad} of {array.size} voxels are NaN or infinite; expected finite intensities.")
-    return Scan(array, image.affine, str(path))
+    return replace(scan, array=array)
 
 
 def read_labels(path: str | Path, image: Scan | None = None) -> Scan:
@@ -91,14 +95,15 @@ def read_labels(path: str | Path, image: Scan | None = None) -> Scan:
     Raises:
         InputError: as `read_image`; also values that are not whole numbers, or another shape than the image's.
     """
-    array, header = _load(path)
+    scan = _load(path)
+    array = scan.array
     if not np.isfinite(array).all() or (array != np.round(array)).any():
         raise InputError(f"{path}: expected whole numbers as labels, found other values (is this an intensity image?).")
     if image is not None and array.shape != image.array.shape:
         raise InputError(
             f"{path}: the labels have shape {array.shape}, their image {image.path} has {image.array.shape}."
         )
-    return Scan(array.astype(np.int16), header.affine, str(path))
+    return replace(scan, array=array.astype(np.int16))
 
 
 def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray, intent: str | None = None) -> None:
@@ -125,5 +130,6 @@ def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray, intent:
         nib.save(image, temporary)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
         raise InputError(f"{path}: cannot be written ({error.strerror}).") from None

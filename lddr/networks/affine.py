@@ -68,7 +68,8 @@ class VTNAffine(nn.Module):
     def __init__(self, size: Sequence[int], width: int = 16) -> None:
         super().__init__()
         self.encoder = VTNEncoder(width)
-        self.grid = tuple(-(-n // 64) for n in size)
+        d, h, w = (-(-n // 64) for n in size)  # six halvings, each rounded up
+        self.grid = (d, h, w)
         self.head = near_zero(nn.Conv3d(32 * width, 12, self.grid))
 
     def forward(self, moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 class Discriminator(nn.Module):
     """The discriminator of the text: a conditioning layer, then five halvings to 256 channels, and the mean feature M.
 
-    The first layer keeps the three channels; the others have 4x4x4 kernels with stride 2 and ReLU, the last a sigmoid. The text
-    calls the output "the mean feature of the last layer, M"; here M is one number, the mean over its channels and cells, because
-    the gradient penalty needs one. At 128^3 the layers stand at 128, 64, 32, 16, 8 and 4 voxels, as in the text.
+    The first layer keeps the three channels; the others have 4x4x4 kernels with stride 2 and ReLU, the last a sigmoid.
+    The text calls the output "the mean feature of the last layer, M"; here M is one number, the mean over its channels
+    and cells, because the gradient penalty needs one. At 128^3 the layers stand at 128, 64, 32, 16, 8 and 4 voxels, as
+    in the text.
 
     Args:
         bounded: with the sigmoid, as the text has it; without, M is any number, as a Wasserstein critic needs.
@@ -47,7 +48,8 @@ class Discriminator(nn.Module):
 class DiscriminatorReleased(nn.Module):
     """The discriminator of the released code: five 5x5x5 convolutions with stride 2, flattened, one number.
 
-    The last layer has one weight for every number before it, so it belongs to one grid; another grid is averaged onto it first.
+    The last layer has one weight for every number before it, so it belongs to one grid; another grid is averaged onto
+    it first.
 
     Args:
         size: (D, H, W) of the displacements it is trained on.
@@ -61,8 +63,9 @@ class DiscriminatorReleased(nn.Module):
         self.halve = nn.ModuleList(
             nn.Conv3d(a, b, 5, stride=2, padding=2) for a, b in zip(channels, channels[1:], strict=False)
         )
-        self.grid = tuple(-(-n // 32) for n in size)
-        self.head = nn.Linear(256 * self.grid[0] * self.grid[1] * self.grid[2], 1)
+        d, h, w = (-(-n // 32) for n in size)  # five halvings, each rounded up
+        self.grid = (d, h, w)
+        self.head = nn.Linear(256 * d * h * w, 1)
 
     def forward(self, displacement: Tensor) -> Tensor:
         """One number for each displacement `[B, 3, D, H, W]`, `[B]`."""

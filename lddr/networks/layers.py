@@ -1,12 +1,15 @@
 """Two small things every network here needs."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Head = TypeVar("Head", nn.Linear, nn.Conv3d, nn.ConvTranspose3d)
 
-def near_zero(layer: nn.Module) -> nn.Module:
+
+def near_zero(layer: Head) -> Head:
     """Start a head near zero, so that an untrained network leaves the image (almost) where it is.
 
     Exactly zero would let no gradient through to the layers below on the first step.

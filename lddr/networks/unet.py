@@ -60,7 +60,7 @@ class VoxelMorph(UNet):
 
 
 class LDRReleased(UNet):
-    """The network that the authors' released code calls LDR: not the one of their text (that is `LDR`), 0.28 M parameters.
+    """The network that the released code calls LDR, not the one of the text (that is `LDR`): 0.28 M parameters.
 
     Source: a reading of aioz-ai/LDR_ALDK; the page "Paper and code" sets the two side by side.
     """

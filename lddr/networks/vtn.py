@@ -41,8 +41,8 @@ class VTNEncoder(nn.Module):
 class VTN(nn.Module):
     """Encoder to 1/64 of the grid, decoder that predicts and refines a displacement at every level.
 
-    At each level a 3-channel field is predicted, doubled by a learnt transposed convolution, and handed on together with
-    the doubled features and the encoder's features of that size. 28.3 M parameters at width 16.
+    At each level a 3-channel field is predicted, doubled by a learnt transposed convolution, and handed on together
+    with the doubled features and the encoder's features of that size. 28.3 M parameters at width 16.
 
     Args:
         width: channels after the first convolution (the paper: 16).

@@ -1,0 +1,219 @@
+"""Execute the chapters, render the book, run the checks: what the Makefile calls.
+
+python book/build.py book      execute every chapter at its default parameters, render (working tree stays clean)
+python book/build.py html      render the committed outputs
+python book/build.py refresh   execute, and write the outputs back for committing   [chapter ...]
+python book/build.py test      everything CI runs
+"""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "_build"
+STAGING = BUILD / "staging"
+NOTEBOOKS = ROOT / "notebooks"
+SMOKE_SECONDS = 30
+LIGHT_SECONDS = 60  # chapters whose default run is shorter are run again in full and compared
+
+
+def chapters() -> list[Path]:
+    """The notebooks of the book, in order of their names."""
+    return sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def call(*command: str | Path, cwd: Path = ROOT) -> None:
+    """Run a tool of this environment; stop here if it fails."""
+    words = [str(word) for word in command]
+    result = subprocess.run([sys.executable, "-m", *words], cwd=cwd)
+    if result.returncode:
+        raise SystemExit(f"failed: {' '.join(words)}")
+
+
+def stage() -> None:
+    """Copy what the book is made of to a place where building leaves no traces in the working tree."""
+    shutil.rmtree(STAGING, ignore_errors=True)
+    shutil.copytree(ROOT / "book", STAGING / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(NOTEBOOKS, STAGING / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copy(ROOT / "_config.yml", STAGING)
+
+
+def execute(notebook: Path, output: Path, parameters: Path | None = None) -> tuple[float, float]:
+    """Run a notebook with papermill.
+
+    Returns:
+        Seconds, and the peak memory of its process and kernel in MB.
+    """
+    options = ["-f", str(parameters)] if parameters else []
+    command = [sys.executable, "-m", "papermill", str(notebook), str(output), "--no-progress-bar", *options]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    log = output.with_suffix(".log")
+    start = time.monotonic()
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, cwd=notebook.parent, stdout=stream, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        print(log.read_text()[-4000:])
+        raise SystemExit(f"failed: {notebook.name}; the whole log is {log}")
+    unit = 2**20 if platform.system() == "Darwin" else 2**10
+    return time.monotonic() - start, usage.ru_maxrss / unit
+
+
+def code_hash(notebook: Path) -> str:
+    """Hash of a notebook's code and of lddr's, comments and docstrings left out: outputs with another hash are stale."""
+    digest = hashlib.sha256()
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.cell_type == "code":
+            digest.update(cell.source.encode())
+    for source in sorted((ROOT / "lddr").rglob("*.py")):
+        tree = ast.parse(source.read_text())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if (
+                isinstance(body, list)
+                and body
+                and isinstance(body[0], ast.Expr)
+                and isinstance(getattr(body[0].value, "value", None), str)
+            ):
+                node.body = body[1:]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:16]
+
+
+def strip_traces(path: Path, seconds: float, memory: float) -> None:
+    """Drop papermill's timestamps and paths from an executed notebook, and note what it took."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata["lddr"] = {
+        "seconds": round(seconds),
+        "memory_mb": round(memory),
+        "code": code_hash(path),
+        "versions": {name: version(name) for name in ("torch", "numpy", "monai", "jupyter-book")},
+    }
+    for cell in notebook.cells:
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        cell.metadata.get("tags", []).sort()
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+    nbformat.write(notebook, path)
+
+
+def execute_all(names: list[str]) -> None:
+    """Run the staged chapters at their default parameters, one after the other."""
+    stage()
+    todo = [c for c in chapters() if not names or c.stem in names]
+    for number, chapter in enumerate(todo, 1):
+        print(f"[{number}/{len(todo)}] {chapter.stem} ...", end=" ", flush=True)
+        staged = STAGING / "notebooks" / chapter.name
+        done = staged.with_suffix(".done.ipynb")
+        seconds, memory = execute(staged, done)
+        os.replace(done, staged)
+        staged.with_suffix(".done.log").unlink()
+        strip_traces(staged, seconds, memory)
+        print(f"{seconds:.0f} s, {memory:.0f} MB")
+
+
+def render() -> None:
+    """Build the staged book from scratch; every warning is an error."""
+    for old in ("html", ".doctrees", "jupyter_execute"):
+        shutil.rmtree(BUILD / old, ignore_errors=True)
+    toc = STAGING / "book" / "_toc.yml"
+    call("jupyter_book", "build", STAGING, "--toc", toc, "--path-output", ROOT, "-n", "-W", "--keep-going", "-q")
+    print(f"The book is in {(BUILD / 'html' / 'index.html').relative_to(ROOT)}: open it in a browser.")
+
+
+def html() -> None:
+    """Render the outputs as they are committed."""
+    stage()
+    render()
+
+
+def smoke() -> None:
+    """Every chapter at parameters that take seconds; twice if the machine was slow the first time."""
+    for chapter in chapters():
+        output, parameters = BUILD / "smoke" / chapter.name, NOTEBOOKS / "params" / "smoke.yaml"
+        seconds, _ = execute(chapter, output, parameters)
+        if seconds > SMOKE_SECONDS:
+            seconds, _ = execute(chapter, output, parameters)
+        print(f"{chapter.stem}: {seconds:.0f} s", flush=True)
+        if seconds > SMOKE_SECONDS:
+            raise SystemExit(
+                f"{chapter.name} takes {seconds:.0f} s at smoke parameters; the limit is {SMOKE_SECONDS} s"
+            )
+
+
+def compare() -> None:
+    """Run again and compare the tagged outputs: with the committed ones, or for long chapters with the smoke run's."""
+    light, heavy = [], []
+    for chapter in chapters():
+        notebook = nbformat.read(chapter, as_version=4)
+        tagged = [c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", []) and c.get("outputs")]
+        if not tagged:
+            raise SystemExit(f"{chapter.name}: no cell with outputs is tagged nbval-check-output; nothing to compare")
+        is_light = notebook.metadata["lddr"]["seconds"] < LIGHT_SECONDS
+        (light if is_light else heavy).append(chapter if is_light else BUILD / "smoke" / chapter.name)
+    call("pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-cell-timeout=600", *light, *heavy)
+
+
+def lint() -> None:
+    """Style and types."""
+    call("ruff", "check", ".")
+    call("ruff", "format", "--check", ".")
+    call("mypy")
+
+
+def test() -> None:
+    """Everything CI runs, with a line for each stage at the end."""
+    stages: dict[str, Callable[[], None]] = {
+        "ruff and mypy": lint,
+        "pytest": lambda: call("pytest"),
+        "notebooks at smoke parameters": smoke,
+        "notebooks against recorded outputs": compare,
+        "book": html,
+    }
+    took = {}
+    try:
+        for name, run in stages.items():
+            print(f"\n=== {name}", flush=True)
+            start = time.monotonic()
+            took[name] = "failed"
+            run()
+            took[name] = f"{time.monotonic() - start:.0f} s"
+    finally:
+        print("\n=== summary")
+        for name in stages:
+            print(f"{name:<36}{took.get(name, 'not reached')}", flush=True)
+        print(json.dumps({"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}))
+
+
+def main() -> None:
+    """Read the command."""
+    command, names = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]
+    if command == "book":
+        execute_all([])
+        render()
+    elif command == "refresh":
+        execute_all(names)
+        for chapter in chapters():
+            shutil.copy(STAGING / "notebooks" / chapter.name, chapter)
+    elif command in ("html", "test"):
+        {"html": html, "test": test}[command]()
+    else:
+        raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

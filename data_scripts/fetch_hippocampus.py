@@ -1,0 +1,94 @@
+"""Get the hippocampus scans (Medical Segmentation Decathlon, task 4) from their publisher and unpack what the book needs.
+
+    python data_scripts/fetch_hippocampus.py --root FOLDER
+
+The archive is 28 MB; its address and MD5 sum are those MONAI keeps. Run it again after an interruption: what is complete is
+kept. Licence of the scans: CC BY-SA 4.0 (Simpson et al. 2019, arXiv:1902.09063; Antonelli et al. 2022, Nature Communications).
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tarfile
+from pathlib import Path
+
+import pooch
+from monai.apps.datasets import DecathlonDataset
+
+TASK = "Task04_Hippocampus"
+SPACE = 200e6  # bytes: archive and unpacked scans, with room to spare
+
+
+def fetch(root: Path, url: str, md5: str) -> Path:
+    """Download the archive into `root` unless a complete one is there.
+
+    Raises:
+        SystemExit: no space, no answer, or a file with another checksum.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root).free
+    if free < SPACE:
+        raise SystemExit(f"{root}: {free / 1e6:.0f} MB are free, {SPACE / 1e6:.0f} MB are needed.")
+    try:
+        # pooch downloads under a temporary name, checks the sum, and renames; a complete file is not fetched again.
+        download = pooch.HTTPDownloader(progressbar=True, timeout=30)
+        return Path(pooch.retrieve(url, f"md5:{md5}", f"{TASK}.tar", path=root, downloader=download))
+    except ValueError:
+        raise SystemExit(f"{url}: the file that came has another MD5 sum than expected; run this again.") from None
+    except OSError as error:
+        reason = type(error).__name__
+        raise SystemExit(f"{url}: no download ({reason}). Is there a network? Run this again to go on.") from None
+
+
+def unpack(archive: Path, root: Path) -> int:
+    """Unpack images and labels, one file after the other, each under a temporary name first.
+
+    The archive also holds resource-fork files (`._*`), test images without labels and a listing: left out.
+
+    Returns:
+        How many files are in place.
+    """
+    count = 0
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            parts = Path(member.name).parts
+            wanted = len(parts) == 3 and parts[0] == TASK and parts[1] in ("imagesTr", "labelsTr")
+            if not (wanted and member.isfile() and parts[2].endswith(".nii.gz") and not parts[2].startswith(".")):
+                continue
+            target = root.joinpath(*parts)
+            if not target.exists() or target.stat().st_size != member.size:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(f".{target.name}.part")
+                with temporary.open("wb") as out:
+                    shutil.copyfileobj(tar.extractfile(member), out)
+                os.replace(temporary, target)
+            count += 1
+    return count
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fetch, unpack, say what comes next; 0, or 2 with a sentence."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default=os.environ.get("LDDR_DATA", "data"), help="default: LDDR_DATA, or ./data")
+    parser.add_argument("--url", default=DecathlonDataset.resource[TASK], help="another address of the same archive")
+    parser.add_argument("--md5", default=DecathlonDataset.md5[TASK], help="its MD5 sum")
+    options = parser.parse_args(arguments)
+    root = Path(options.root)
+    try:
+        archive = fetch(root, options.url, options.md5)
+        count = unpack(archive, root)
+    except SystemExit as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except (OSError, tarfile.TarError) as error:
+        print(f"{root}: the scans could not be unpacked ({error}).", file=sys.stderr)
+        return 2
+    print(f"{root / TASK}: {count} files in place.")
+    print(f"Next: export LDDR_DATA={root.resolve()}")
+    print("      papermill notebooks/06_student.ipynb run.ipynb -f notebooks/params/hippocampus_3min.yaml")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""The command line: `lddr register`, `lddr evaluate`, `lddr models`."""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lddr.errors import InputError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: words of the command line; None takes the real ones.
+
+    Returns:
+        Exit code: 0, or 2 after a sentence on what the user should change.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"lddr: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lddr", description="Light-weight deformable registration of 3-D scans.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    register = commands.add_parser("register", help="bring one NIfTI scan onto another")
+    register.set_defaults(run=_register)
+    register.add_argument("--fixed", required=True, metavar="FILE", help="the scan that stays")
+    register.add_argument("--moving", required=True, metavar="FILE", help="the scan that is warped")
+    register.add_argument("--moving-labels", metavar="FILE", help="labels of the moving scan, warped along")
+    register.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    register.add_argument(
+        "--format",
+        choices=("nifti", "itk", "learn2reg"),
+        default="nifti",
+        help="of the displacement: voxels of the fixed grid (nifti), what ITK and ANTs apply (itk), the challenge's npz",
+    )
+
+    evaluate = commands.add_parser("evaluate", help="measure a model on the pairs of a data set")
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("--dataset", required=True, help="simulated_brains or hippocampus")
+    evaluate.add_argument("--root", metavar="DIR", help="folder that holds the scans (default: LDDR_DATA)")
+    evaluate.add_argument("--split", default="test", help="train, validation or test (default)")
+    evaluate.add_argument("--pairs", choices=("ring", "all"), default="ring")
+    evaluate.add_argument("--subjects", type=int, metavar="N", help="only the first N of the split")
+    evaluate.add_argument("--labels", choices=("linear", "nearest"), default="linear", help="how labels are warped")
+    evaluate.add_argument("--surfaces", action="store_true", help="also measure HD95")
+    evaluate.add_argument("--json", required=True, metavar="FILE", help="where the figures go")
+
+    for command in (register, evaluate):
+        command.add_argument("--model", required=True, metavar="NAME_OR_PATH", help="see lddr models")
+        command.add_argument("--repeats", type=int, default=1, metavar="R", help="apply each dense network R times")
+        command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+    models = commands.add_parser("models", help="list the shipped weights")
+    models.set_defaults(run=_models)
+    models.add_argument("--json", action="store_true", help="everything that is known, as JSON")
+    return parser
+
+
+def _load(options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    import torch
+
+    from lddr.models import load_model
+
+    if options.repeats < 1:
+        raise InputError(f"--repeats is {options.repeats}; expected 1 or more.")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device is cuda, but no CUDA device is there; use cpu.")
+    device = "cpu" if options.device == "cpu" or not torch.cuda.is_available() else "cuda"
+    model, config, about = load_model(options.model)
+    return model.to(device), config, about
+
+
+def _register(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from lddr.data.nifti import read_image, read_labels, write_nifti
+    from lddr.fields import for_itk, for_learn2reg, in_voxels
+    from lddr.register import register
+
+    fixed, moving = read_image(options.fixed), read_image(options.moving)
+    labels = read_labels(options.moving_labels, moving) if options.moving_labels else None
+    model, config, about = _load(options)
+    mapping = register(fixed, moving, model, config.size, about["spacing"], options.repeats)
+    files: dict[str, Callable[[Path], Any]] = {
+        "warped.nii.gz": lambda path: write_nifti(path, mapping.warp(moving), mapping.affine)
+    }
+    if labels is not None:
+        files["warped_labels.nii.gz"] = lambda path: write_nifti(path, mapping.warp(labels, True), mapping.affine)
+    if options.format == "learn2reg":
+        files["displacement.npz"] = lambda path: np.savez_compressed(path, for_learn2reg(mapping))
+    elif options.format == "itk":
+        files["displacement.nii.gz"] = lambda path: write_nifti(path, for_itk(mapping), mapping.affine, "vector")
+    else:
+        files["displacement.nii.gz"] = lambda path: write_nifti(path, in_voxels(mapping), mapping.affine)
+    _write_together(Path(options.out), files)
+    length = np.linalg.norm(mapping.points - mapping.world, axis=-1)
+    print(
+        f"{options.out}: {', '.join(files)}. Arrows are {length.mean():.1f} mm long on average, {length.max():.1f} at most."
+    )
+    print(f"Next: open {options.out}/warped.nii.gz over {options.fixed} in a viewer and look before you trust it.")
+
+
+def _write_together(folder: Path, files: dict[str, Callable[[Path], Any]]) -> None:
+    """Write all files or none: into a folder beside the wanted one first."""
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        for name, write in files.items():
+            write(part / name)
+        folder.mkdir(exist_ok=True)
+        for name in files:
+            (part / name).replace(folder / name)
+    except OSError as error:
+        raise InputError(f"{folder}: results cannot be written here ({error.strerror}).") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from lddr.data import evaluation_pairs, load_cohort
+    from lddr.evaluate import evaluate, summarise
+    from lddr.models import weights_hash
+    from lddr.records import provenance, write_record
+
+    model, config, _ = _load(options)
+    cohort = load_cohort(options.dataset, options.split, options.root, config.size, options.subjects)
+    pairs = evaluation_pairs(len(cohort), options.pairs)
+    rows = evaluate(model, cohort, pairs, options.repeats, options.labels, options.surfaces, progress=True)
+    summary = summarise(rows, cohort.label_names)
+    words = ["lddr evaluate", f"--dataset {options.dataset}", "--root $LDDR_DATA" if options.root else ""]
+    words += [f"--{name} {getattr(options, name)}" for name in ("split", "pairs", "labels", "model", "repeats", "json")]
+    words += [f"--subjects {options.subjects}" if options.subjects else "", "--surfaces" if options.surfaces else ""]
+    details = {
+        "dataset": options.dataset,
+        "split": {options.split: len(cohort)},
+        "pair_list": options.pairs,
+        "labels": options.labels,
+        "model": options.model,
+        "weights_sha256": weights_hash(model),
+        "licence": cohort.licence,
+    }
+    record = summary | provenance(" ".join(word for word in words if word), **details) | {"rows": rows}
+    try:
+        write_record(options.json, record)
+    except OSError as error:
+        raise InputError(f"{options.json}: cannot be written ({error.strerror}).") from None
+    print(
+        f"{summary['pairs']} pairs: Dice {summary['dice_initial']:.3f} before, {summary['dice_mean']:.3f} after "
+        f"(sd {summary['dice_std']:.3f}, labels warped {options.labels}); Jaccard {summary['jaccard_mean']:.3f}; "
+        f"{summary['folding_percent']:.2f} % folded; {summary['seconds_per_pair']:.3f} s a pair."
+    )
+    print(f"Next: {options.json} holds every pair and where the figures come from.")
+
+
+def _models(options: argparse.Namespace) -> None:
+    from lddr.models import shipped_models
+
+    models = shipped_models()
+    if options.json:
+        print(json.dumps(models, indent=1))
+        return
+    for name, about in models.items():
+        print(
+            f"{name:<20}{about['dataset']}, {about['cascades']} cascade(s), objective {about['objective']}, "
+            f"{about['bytes'] / 1e6:.1f} MB, Dice {about['dice_mean']:.3f} (from {about['dice_initial']:.3f}), "
+            f"licence: {about['licence'].split(';')[0]}"
+        )
+    print("Next: lddr register --fixed F.nii.gz --moving M.nii.gz --model NAME --out DIR")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

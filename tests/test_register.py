@@ -1,0 +1,281 @@
+"""From file to file: a model whose answer is known moves scans by a known number of millimetres, on every kind of grid."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from lddr.cli import main
+from lddr.data import read_image
+from lddr.fields import for_itk, for_learn2reg, in_voxels
+from lddr.models import ModelConfig, build_model, save_model
+from lddr.register import register
+
+SIZE, SPACING = [24, 24, 24], 2.0
+SHIFT = np.array([3.0, -2.0, 1.0])  # voxels of the model's grid; 6, -4 and 2 mm along the scan's axes in RAS order
+CODES = {"plain": "RAS", "flipped": "LPS", "turned": "SAR"}
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Weights of a network that answers SHIFT to any two images."""
+    config = ModelConfig(affine="light", size=SIZE, width=2)
+    model = build_model(config, seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.affine.head.bias[9:] = torch.tensor(SHIFT)
+    path = tmp_path / "shift.safetensors"
+    save_model(path, model, config, {"spacing": SPACING}, half=False)
+    return path, model
+
+
+def blob(shape, affine, centre):
+    """A bump of 6 mm around a point in space, seen on a grid."""
+    points = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
+    return np.exp(-((points - centre) ** 2).sum(-1) / (2 * 6**2)).astype(np.float32)
+
+
+def grid(codes="RAS", spacing=(1.0, 1.5, 2.5), angle=0.0, shape=(48, 32, 20)):
+    """Shape and affine of a scan whose middle is the origin, turned about the vertical, stored in the order `codes`."""
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag(spacing)
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    empty = nib.Nifti1Image(np.zeros(shape, np.uint8), affine)
+    orientation = nib.orientations.axcodes2ornt(codes)
+    stored = empty.as_reoriented(nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), orientation))
+    return stored.shape, stored.affine, turn
+
+
+def write(path, codes="RAS", angle=0.0, centre=(0, 0, 0), **more):
+    shape, affine, turn = grid(codes, angle=angle, **more)
+    nib.save(nib.Nifti1Image(blob(shape, affine, np.array(centre, float)), affine), path)
+    return turn
+
+
+def command(tmp_path, model, *more):
+    words = ["--fixed", tmp_path / "fixed.nii.gz", "--moving", tmp_path / "moving.nii.gz", "--model", model]
+    return main(["register", *map(str, [*words, "--out", tmp_path / "out", *more])])
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3], ids=["straight", "oblique"])
+@pytest.mark.parametrize("codes", CODES.values(), ids=CODES.keys())
+def test_a_known_shift_moves_a_scan_by_known_millimetres(tmp_path, model, codes, angle):
+    """The map says: look SHIFT further along the scan's axes. So a bump there comes to the middle of the fixed grid."""
+    turn = write(tmp_path / "fixed.nii.gz", codes, angle)
+    wanted = turn @ (SHIFT * SPACING)
+    write(tmp_path / "moving.nii.gz", "RAS", angle, wanted, spacing=(1.0, 1.0, 1.0), shape=(48, 48, 48))
+    assert command(tmp_path, model[0]) == 0
+    fixed, warped = (nib.load(tmp_path / name) for name in ("fixed.nii.gz", "out/warped.nii.gz"))
+    assert warped.shape == fixed.shape
+    assert np.allclose(warped.affine, fixed.affine, atol=1e-5)
+    assert np.abs(warped.get_fdata() - fixed.get_fdata()).max() < 0.04
+    field = nib.load(tmp_path / "out" / "displacement.nii.gz")
+    assert field.shape == (*fixed.shape, 3)
+    millimetres = field.get_fdata() @ fixed.affine[:3, :3].T
+    assert np.allclose(millimetres, wanted, atol=1e-3)
+
+
+def test_where_the_scanner_put_the_origin_plays_no_part(tmp_path, model):
+    write(tmp_path / "fixed.nii.gz")
+    shape, affine, _ = grid()
+    far = affine.copy()
+    far[:3, 3] += [500, -300, 80]
+    nib.save(nib.Nifti1Image(blob(shape, affine, SHIFT * SPACING), far), tmp_path / "moving.nii.gz")
+    assert command(tmp_path, model[0]) == 0
+    fixed, warped = (nib.load(tmp_path / name).get_fdata() for name in ("fixed.nii.gz", "out/warped.nii.gz"))
+    assert np.abs(warped - fixed).max() < 0.04
+
+
+def test_labels_go_along_and_keep_their_values(tmp_path, model):
+    write(tmp_path / "fixed.nii.gz")
+    write(tmp_path / "moving.nii.gz", centre=SHIFT * SPACING)
+    moving = nib.load(tmp_path / "moving.nii.gz")
+    labels = np.where(moving.get_fdata() > 0.5, 7, 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(labels, moving.affine), tmp_path / "labels.nii.gz")
+    assert command(tmp_path, model[0], "--moving-labels", tmp_path / "labels.nii.gz") == 0
+    warped = nib.load(tmp_path / "out" / "warped_labels.nii.gz").get_fdata()
+    expected = nib.load(tmp_path / "fixed.nii.gz").get_fdata() > 0.5
+    assert set(np.unique(warped)) == {0, 7}
+    both = ((warped == 7) & expected).sum()
+    assert 2 * both / ((warped == 7).sum() + expected.sum()) > 0.9
+
+
+def bent_map(tmp_path, codes, angle):
+    """A map with a displacement that differs from place to place, between two different grids."""
+    torch.manual_seed(0)
+    network = build_model(ModelConfig(size=SIZE, width=2))
+    with torch.no_grad():
+        network.dense[0].head.weight.normal_(std=0.3)
+    write(tmp_path / "fixed.nii.gz", codes, angle)
+    write(tmp_path / "moving.nii.gz", "RAS", 0.1, (3, 3, 3), spacing=(1.2, 1.0, 1.4), shape=(44, 48, 40))
+    fixed, moving = read_image(tmp_path / "fixed.nii.gz"), read_image(tmp_path / "moving.nii.gz")
+    mapping = register(fixed, moving, network, SIZE, SPACING)
+    assert np.linalg.norm(mapping.points - mapping.world, axis=-1).std() > 0.1
+    return mapping, fixed, moving
+
+
+@pytest.mark.parametrize(("codes", "angle"), [("RAS", 0.0), ("LPS", 0.3), ("SAR", -0.2)])
+def test_itk_applies_the_field_and_finds_the_same_image(tmp_path, codes, angle):
+    itk = pytest.importorskip("itk", reason="the extra 'baselines' (itk-elastix) is not installed")
+    mapping, fixed, moving = bent_map(tmp_path, codes, angle)
+    from lddr.data import write_nifti
+
+    write_nifti(tmp_path / "field.nii.gz", for_itk(mapping), mapping.affine, "vector")
+    image, vectors = itk.Image[itk.F, 3], itk.Image[itk.Vector[itk.F, 3], 3]
+    apply = itk.WarpImageFilter[image, image, vectors].New()
+    apply.SetInput(itk.imread(str(tmp_path / "moving.nii.gz"), itk.F))
+    apply.SetDisplacementField(itk.imread(str(tmp_path / "field.nii.gz"), itk.Vector[itk.F, 3]))
+    apply.SetOutputParametersFromImage(itk.imread(str(tmp_path / "fixed.nii.gz"), itk.F))
+    apply.Update()
+    resampled = apply.GetOutput()
+    assert_same_inside(itk.array_from_image(resampled).transpose(), mapping.warp(moving))
+
+
+@pytest.mark.parametrize(("codes", "angle"), [("RAS", 0.0), ("LPS", 0.3)])
+def test_ants_applies_the_field_and_finds_the_same_image(tmp_path, codes, angle):
+    ants = pytest.importorskip("ants", reason="the extra 'baselines' (antspyx) is not installed")
+    mapping, _, moving = bent_map(tmp_path, codes, angle)
+    from lddr.data import write_nifti
+
+    write_nifti(tmp_path / "field.nii.gz", for_itk(mapping), mapping.affine, "vector")
+    fixed = ants.image_read(str(tmp_path / "fixed.nii.gz"))
+    warped = ants.apply_transforms(
+        fixed, ants.image_read(str(tmp_path / "moving.nii.gz")), [str(tmp_path / "field.nii.gz")], "linear"
+    )
+    assert_same_inside(warped.numpy(), mapping.warp(moving))
+
+
+def assert_same_inside(theirs, ours):
+    """Libraries differ in what they do half a voxel from the moving image's edge; away from there they must agree."""
+    inside = ndimage.binary_erosion((theirs > 0) & (ours > 0), iterations=2)
+    assert inside.mean() > 0.3
+    assert ours[inside].std() > 0.05
+    assert np.abs(theirs - ours)[inside].max() < 1e-3
+
+
+def test_monai_applies_the_voxel_field_on_one_grid(tmp_path, model):
+    from monai.networks.blocks import Warp
+
+    for name in ("fixed", "moving"):
+        write(tmp_path / f"{name}.nii.gz", centre=(2, 1, 0))
+    fixed, moving = read_image(tmp_path / "fixed.nii.gz"), read_image(tmp_path / "moving.nii.gz")
+    mapping = register(fixed, moving, model[1], SIZE, SPACING)
+    field = torch.from_numpy(np.moveaxis(in_voxels(mapping), -1, 0).copy())[None]
+    theirs = Warp("bilinear", "zeros")(torch.from_numpy(moving.array)[None, None], field)[0, 0].numpy()
+    assert_same_inside(theirs, mapping.warp(moving))
+    packed = for_learn2reg(mapping)
+    assert packed.shape == (3, *fixed.file_shape)
+    assert packed.dtype == np.float16
+    assert np.allclose(packed, field[0], atol=0.02)
+
+
+def test_learn2reg_format_is_one_npz(tmp_path, model):
+    write(tmp_path / "fixed.nii.gz")
+    write(tmp_path / "moving.nii.gz")
+    assert command(tmp_path, model[0], "--format", "learn2reg") == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["displacement.npz", "warped.nii.gz"]
+    assert np.load(tmp_path / "out" / "displacement.npz")["arr_0"].shape == (3, 48, 32, 20)
+
+
+def case(name, change, sentence):
+    return pytest.param(change, sentence, id=name)
+
+
+def nifti(array):
+    return lambda path: nib.save(nib.Nifti1Image(array, grid()[1]), path)
+
+
+ONES = np.ones((48, 32, 20), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        case(
+            "truncated",
+            lambda t: (t / "moving.nii.gz").write_bytes((t / "moving.nii.gz").read_bytes()[:-2000]),
+            "{t}/moving.nii.gz: the file is damaged or cut short; copy or download it again.",
+        ),
+        case(
+            "4-D",
+            lambda t: nifti(np.stack([ONES, ONES], -1))(t / "moving.nii.gz"),
+            "{t}/moving.nii.gz: expected a 3-D volume, found 4-D with shape (48, 32, 20, 2).",
+        ),
+        case(
+            "NaN",
+            lambda t: nifti(ONES * np.nan)(t / "fixed.nii.gz"),
+            "{t}/fixed.nii.gz: 30720 of 30720 voxels are NaN or infinite; expected finite intensities.",
+        ),
+        case(
+            "text",
+            lambda t: (t / "fixed.nii.gz").write_text("hello"),
+            "{t}/fixed.nii.gz: this is not a NIfTI file (expected .nii or .nii.gz).",
+        ),
+        case("absent", lambda t: (t / "fixed.nii.gz").unlink(), "{t}/fixed.nii.gz: there is no such file."),
+        case(
+            "labels of another shape",
+            lambda t: nifti(ONES[:-1].astype(np.uint8))(t / "labels.nii.gz"),
+            "{t}/labels.nii.gz: the labels have shape (47, 32, 20), their image {t}/moving.nii.gz has (48, 32, 20).",
+        ),
+        case(
+            "output is a file",
+            lambda t: (t / "out").write_text("in the way"),
+            "{t}/out: results cannot be written here (File exists).",
+        ),
+        case(
+            "far too large",
+            lambda t: write(t / "fixed.nii.gz", spacing=(9.0, 9.0, 9.0)),
+            "{t}/fixed.nii.gz: the scan covers 432 x 288 x 180 mm, the model works on 48 x 48 x 48 mm; "
+            "crop the scan around the organ the model knows.",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence_exit_code_2_and_nothing_written(tmp_path, model, capsys, change, sentence):
+    write(tmp_path / "fixed.nii.gz")
+    write(tmp_path / "moving.nii.gz")
+    nifti(ONES.astype(np.uint8))(tmp_path / "labels.nii.gz")
+    change(tmp_path)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    assert command(tmp_path, model[0], "--moving-labels", tmp_path / "labels.nii.gz") == 2
+    output = capsys.readouterr()
+    assert output.err == f"lddr: {sentence.format(t=tmp_path)}\n"
+    assert output.out == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_an_unknown_model_is_a_sentence(tmp_path, capsys):
+    write(tmp_path / "fixed.nii.gz")
+    write(tmp_path / "moving.nii.gz")
+    assert command(tmp_path, "no_such_model") == 2
+    assert "no_such_model: neither a file nor a shipped model" in capsys.readouterr().err
+
+
+def test_evaluate_writes_figures_with_their_provenance(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LDDR_CACHE", str(tmp_path / "cache"))
+    config = ModelConfig(size=[32, 32, 32], width=2)
+    save_model(tmp_path / "m.safetensors", build_model(config, seed=0), config, {"spacing": 6.0})
+    words = ["evaluate", "--dataset", "simulated_brains", "--subjects", "3", "--model", tmp_path / "m.safetensors"]
+    assert main([*map(str, words), "--json", str(tmp_path / "figures.json")]) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    wanted = {"pairs", "dice_mean", "dice_std", "dice_per_label", "jaccard_mean", "folding_percent", "jacobian_std"}
+    wanted |= {"seconds_per_pair", "dice_initial", "command", "commit", "machine", "date", "split", "rows"}
+    assert wanted <= set(figures)
+    assert figures["pairs"] == 3
+    assert figures["dice_mean"] == pytest.approx(figures["dice_initial"], abs=0.01)  # untrained: leaves things alone
+    assert figures["dice_mean"] == pytest.approx(np.mean([row["dice"] for row in figures["rows"]]))
+    assert "3 pairs: Dice" in capsys.readouterr().out
+
+
+def test_models_lists_what_is_shipped(capsys):
+    assert main(["models", "--json"]) == 0
+    models = json.loads(capsys.readouterr().out)
+    assert main(["models"]) == 0
+    table = capsys.readouterr().out
+    for name, about in models.items():
+        assert name in table
+        assert {"file", "dataset", "cascades", "objective", "bytes", "dice_mean", "licence"} <= set(about)

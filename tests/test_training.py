@@ -1,0 +1,330 @@
+"""Training: schedules, reproducible batches, interruption, refusals, and that it learns at all."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic import MODEL, SHORT_RUN, ellipsoids, nearness, small_model
+from torch import Tensor
+
+from lddr.cascade import RecursiveCascade
+from lddr.data.cohort import random_pairs
+from lddr.errors import InputError
+from lddr.losses import corrcoef, orthogonality, smoothness, volume_change
+from lddr.metrics import regularity
+from lddr.models import build_model
+from lddr.training import FitConfig, draw_batch, fit, learning_rate, reconstruction_loss
+from lddr.warp import warp
+
+
+def changed(**values: Any) -> FitConfig:
+    return FitConfig.check(SHORT_RUN.model_dump() | values)
+
+
+def weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def without_seconds(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in log]
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_cosine_schedule_falls_from_the_start_to_zero() -> None:
+    config = FitConfig(steps=1000, learning_rate=0.2)
+    rates = [learning_rate(config, step) for step in range(1000)]
+    assert rates[0] == 0.2
+    assert rates[500] == pytest.approx(0.1)
+    assert rates[250] == pytest.approx(0.2 * (1 + np.sqrt(0.5)) / 2)
+    assert (np.diff(rates) < 0).all()
+    assert 0 < rates[-1] < 1e-5
+
+
+def test_paper_schedule_is_constant_for_three_fifths_then_halves_every_fifth() -> None:
+    config = FitConfig(steps=100, learning_rate=0.4, schedule="paper")
+    assert [learning_rate(config, step) for step in range(100)] == [0.4] * 60 + [0.2] * 20 + [0.1] * 20
+
+
+def test_the_schedule_reaches_the_optimiser() -> None:
+    """Adam's first step moves a weight by the learning rate; a later one by at most 3.2 times its own."""
+    model = small_model()
+    seen = [weights(model)]
+
+    def remember(model: RecursiveCascade) -> dict[str, float]:
+        seen.append(weights(model))
+        return {}
+
+    config = changed(steps=10, learning_rate=0.01, validate_every=1)
+    fit(model, ellipsoids(), config, validate=remember, progress=False)
+    assert len(seen) == 11
+    for step, (before, after) in enumerate(itertools.pairwise(seen)):
+        moved = max((after[name] - before[name]).abs().max().item() for name in before)
+        assert 0 < moved < 3.2 * learning_rate(config, step), step
+        if step == 0:
+            assert moved == pytest.approx(0.01, rel=0.01)
+
+
+def test_a_batch_depends_on_seed_step_and_rank_and_nothing_else() -> None:
+    images = ellipsoids()
+    config = changed(batch=4)
+    state = torch.get_rng_state()
+    first = draw_batch(images, config, 3)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(99)
+    draw_batch(images, config, 11)
+    for a, b in zip(first, draw_batch(images, config, 3), strict=True):
+        assert torch.equal(a, b)
+    others = [
+        draw_batch(images, config, 4),
+        draw_batch(images, config, 3, rank=1),
+        draw_batch(images, changed(batch=4, seed=6), 3),
+    ]
+    for other in others:
+        assert not torch.equal(first[0], other[0])
+
+
+def test_only_moving_images_are_bent() -> None:
+    images = ellipsoids()
+    moving, fixed = draw_batch(images, changed(batch=8, mirror=False), 0)
+    assert all(any(torch.equal(f, image) for image in images) for f in fixed)
+    assert not any(torch.equal(m, image) for m in moving for image in images)
+
+
+def test_both_images_of_a_pair_are_mirrored_alike() -> None:
+    images = torch.rand(5, 1, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    config = changed(batch=2, augmentation=0.0)
+    mirrors = [[axis + 2 for axis in range(3) if code >> axis & 1] for code in range(8)]
+
+    def which(image: Tensor) -> tuple[int, int]:
+        """(subject, mirror) of an image of the batch."""
+        (found,) = [
+            (i, k) for i in range(5) for k in range(8) if torch.equal(images[i : i + 1].flip(mirrors[k])[0], image)
+        ]
+        return found
+
+    seen = set()
+    for step in range(40):
+        moving, fixed = draw_batch(images, config, step)
+        (m, m_mirror), (f, f_mirror) = which(moving[0]), which(fixed[0])
+        assert m != f
+        assert m_mirror == f_mirror
+        seen.add(m_mirror)
+    assert len(seen) == 8
+
+
+def test_random_pairs_are_two_different_subjects_and_all_equally_likely(generator: torch.Generator) -> None:
+    moving, fixed = random_pairs(4, 12_000, generator)
+    counts = torch.zeros(4, 4)
+    counts.index_put_((moving, fixed), torch.ones(12_000), accumulate=True)
+    assert counts.diagonal().sum() == 0
+    assert counts[~torch.eye(4, dtype=torch.bool)].sub(1000).abs().max() < 150
+
+
+def test_the_objective_is_the_last_image_and_every_dense_flow(generator: torch.Generator) -> None:
+    torch.manual_seed(0)
+    model = build_model(MODEL.model_copy(update={"cascades": 2}))
+    for stem in model.dense:
+        torch.nn.init.normal_(stem.head.weight, std=0.05)  # so that all terms and all images differ
+    torch.nn.init.normal_(model.affine.head.weight, std=0.05)
+    moving, fixed = torch.rand(2, 2, 1, 16, 16, 16, generator=generator)
+    result = model(moving, fixed)
+    terms = reconstruction_loss(result, fixed, changed(smoothness=0.7, affine_weight=0.3))
+    expected = {
+        "l_rec": 1 - corrcoef(warp(moving, result.displacement), fixed).mean(),
+        "smoothness": 0.7 * (smoothness(result.flows[0]) + smoothness(result.flows[1])),
+        "orthogonality": 0.3 * orthogonality(result.matrix),
+        "volume_change": 0.3 * volume_change(result.matrix),
+    }
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value)
+        assert value > 1e-5, name
+    flows, images = result.flows, result.warped
+    assert smoothness(flows[0]) > 1e-5
+    assert smoothness(flows[1]) > 1e-5
+    assert (corrcoef(images[2], fixed) - corrcoef(images[1], fixed)).abs().max() > 1e-3
+
+
+def test_training_on_ellipsoids_raises_similarity_and_hardly_folds() -> None:
+    images = ellipsoids(6, (24, 24, 24))
+    moving, fixed = images, images.roll(-1, dims=0)
+    model = build_model(MODEL.model_copy(update={"width": 8}), seed=0)
+    config = FitConfig(steps=150, batch=2, learning_rate=2e-3, device="cpu")
+    log = fit(model, images, config, progress=False)
+    with torch.no_grad():
+        result = model(moving, fixed)
+    before, after = corrcoef(moving, fixed), corrcoef(result.warped[-1], fixed)
+    assert before.mean() < 0.8
+    assert after.mean() > 0.93
+    assert (after > before).all()
+    assert corrcoef(result.warped[0], fixed).mean() < after.mean() - 0.03, "the dense stem must do some of the work"
+    assert regularity(result.displacement)[0] < 1
+    assert not model.training
+    losses = [row["loss"] for row in log]
+    assert [row["step"] for row in log] == list(range(10, 151, 10))
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+    for row in log:
+        assert row["loss"] == pytest.approx(
+            sum(v for k, v in row.items() if k not in ("step", "seconds", "loss")), rel=1e-5
+        )
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from lddr.training import fit
+from synthetic import SHORT_RUN, ellipsoids, nearness, small_model
+
+folder, moment = sys.argv[1:]
+torch.set_num_threads(1)
+save, validations = torch.save, 0
+
+def save_or_die(state, path):
+    if moment == "while it writes" and state["step"] == 15:
+        Path(path).write_bytes(b"half a checkpoint")
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(state, path)
+
+def validate_or_die(model):
+    global validations
+    validations += 1
+    if moment == "between checkpoints" and validations == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return nearness(model)
+
+torch.save = save_or_die
+fit(small_model(), ellipsoids(), SHORT_RUN, folder, validate_or_die, progress=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], list[dict[str, float]], Path]:
+    """Weights, log and folder of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    model = small_model()
+    log = fit(model, ellipsoids(), SHORT_RUN, folder, nearness, progress=False)
+    return weights(model), log, folder
+
+
+@pytest.mark.parametrize("moment", ["between checkpoints", "while it writes"])
+def test_a_run_killed_and_resumed_equals_one_that_was_not(tmp_path: Path, moment: str, uninterrupted: Any) -> None:
+    expected, expected_log, expected_folder = uninterrupted
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, str(tmp_path), moment], env=environment, timeout=300, check=False
+    )
+    assert child.returncode == -signal.SIGKILL
+    reached = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
+    assert reached == 10
+
+    torch.manual_seed(1234)  # the state of the global generator must not matter
+    model = small_model(seed=77)  # nor the weights: the checkpoint has them
+    log = fit(model, ellipsoids(), SHORT_RUN, tmp_path, nearness, progress=False)
+    assert same(weights(model), expected)
+    assert without_seconds(log) == without_seconds(expected_log)
+    assert (np.diff([row["seconds"] for row in log]) >= 0).all()
+    ours, theirs = (torch.load(f / "checkpoint.pt", weights_only=True) for f in (tmp_path, expected_folder))
+    assert same(ours["model"], theirs["model"]), "the last weights, which need not be the best ones"
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == log
+
+
+def test_the_log_on_disk_is_the_one_returned_and_no_row_comes_twice(uninterrupted: Any) -> None:
+    _, log, folder = uninterrupted
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert rows == log
+    assert [r["step"] for r in rows if "loss" in r] == list(range(2, 25, 2))
+    assert [r["step"] for r in rows if "validation_dice" in r] == list(range(4, 25, 4))
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_finished_run_is_not_run_again(uninterrupted: Any) -> None:
+    expected, log, folder = uninterrupted
+    model = small_model(seed=77)
+    before = (folder / "checkpoint.pt").read_bytes()
+    assert fit(model, ellipsoids(), SHORT_RUN, folder, nearness, progress=False) == log
+    assert same(weights(model), expected)
+    assert (folder / "checkpoint.pt").read_bytes() == before
+
+
+def test_other_settings_are_refused_by_name(uninterrupted: Any) -> None:
+    _, _, folder = uninterrupted
+    with pytest.raises(InputError, match=r"run with other settings \(steps, learning_rate differ\)") as refusal:
+        fit(small_model(), ellipsoids(), changed(steps=30, learning_rate=0.5), folder, progress=False)
+    assert str(folder / "checkpoint.pt") in str(refusal.value)
+
+
+def test_another_model_is_refused(uninterrupted: Any) -> None:
+    _, _, folder = uninterrupted
+    other = build_model(MODEL.model_copy(update={"width": 8}), seed=0)
+    with pytest.raises(
+        InputError, match=re.escape(f"{folder / 'checkpoint.pt'}: this folder holds a run of another model")
+    ):
+        fit(other, ellipsoids(), SHORT_RUN, folder, progress=False)
+
+
+def test_the_weights_with_the_best_validation_are_given_back() -> None:
+    scores, kept = iter([0.2, 0.9, 0.4, 0.9]), []
+
+    def validate(model: RecursiveCascade) -> dict[str, float]:
+        kept.append(weights(model))
+        return {"dice": next(scores)}
+
+    model = small_model()
+    log = fit(model, ellipsoids(), changed(steps=16), validate=validate, progress=False)
+    assert same(weights(model), kept[1])  # the first of the two
+    assert not same(kept[1], kept[3])
+    assert [row["validation_dice"] for row in log if "validation_dice" in row] == [0.2, 0.9, 0.4, 0.9]
+
+
+def test_validation_may_switch_the_model_to_inference() -> None:
+    model, modes = small_model(), []
+    model.dense[0].register_forward_hook(lambda module, *_: modes.append(module.training))
+
+    def validate(model: RecursiveCascade) -> dict[str, float]:
+        model.eval()
+        return {"dice": 0.5}
+
+    fit(model, ellipsoids(), changed(steps=12), validate=validate, progress=False)
+    assert modes == [True] * 12
+    assert not model.training
+
+
+def test_without_validation_the_last_weights_stay_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    once, twice = small_model(), small_model()
+    before = weights(once)
+    logs = [fit(model, ellipsoids(), changed(steps=5), progress=False) for model in (once, twice)]
+    assert without_seconds(logs[0]) == without_seconds(logs[1])
+    assert same(weights(once), weights(twice))
+    assert not same(weights(once), before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nan_in_the_images_stops_with_a_sentence() -> None:
+    images = ellipsoids()
+    images[:, :, 3, 3, 3] = float("nan")
+    with pytest.raises(
+        InputError, match=r"The loss is nan at step 0: .*smaller learning_rate \(now 0.001\), and check that"
+    ):
+        fit(small_model(), images, SHORT_RUN, progress=False)
+
+
+def test_one_image_is_no_pair() -> None:
+    with pytest.raises(InputError, match="at least two images, found 1"):
+        fit(small_model(), ellipsoids(1), SHORT_RUN, progress=False)
