@@ -136,8 +136,8 @@ def test_the_objective_is_the_last_image_and_every_dense_flow(generator: torch.G
     torch.manual_seed(0)
     model = build_model(MODEL.model_copy(update={"cascades": 2}))
     for stem in model.dense:
-        torch.nn.init.normal_(stem.head.weight, std=0.05)  # so that all terms and all images differ
-    torch.nn.init.normal_(model.affine.head.weight, std=0.05)
+        torch.nn.init.normal_(stem.head.weight, std=2.0)  # so that all terms and all images differ
+    torch.nn.init.uniform_(model.affine.head.bias, 0.0, 0.2)
     moving, fixed = torch.rand(2, 2, 1, 16, 16, 16, generator=generator)
     result = model(moving, fixed)
     terms = reconstruction_loss(result, fixed, changed(smoothness=0.7, affine_weight=0.3))
