@@ -72,7 +72,7 @@ def execute(notebook: Path, output: Path, parameters: Path | None = None) -> tup
 
 
 def code_hash(notebook: Path) -> str:
-    """Hash of a notebook's code and of lddr's, comments and docstrings left out: outputs with another hash are stale."""
+    """Hash of a notebook's code and of lddr's, docstrings and lddr's comments left out: another hash, stale outputs."""
     digest = hashlib.sha256()
     for cell in nbformat.read(notebook, as_version=4).cells:
         if cell.cell_type == "code":

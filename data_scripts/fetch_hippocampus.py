@@ -1,9 +1,10 @@
-"""Get the hippocampus scans (Medical Segmentation Decathlon, task 4) from their publisher and unpack what the book needs.
+"""Get the hippocampus scans (Medical Segmentation Decathlon, task 4) from their publisher; unpack what the book needs.
 
     python data_scripts/fetch_hippocampus.py --root FOLDER
 
-The archive is 28 MB; its address and MD5 sum are those MONAI keeps. Run it again after an interruption: what is complete is
-kept. Licence of the scans: CC BY-SA 4.0 (Simpson et al. 2019, arXiv:1902.09063; Antonelli et al. 2022, Nature Communications).
+The archive is 28 MB; its address and MD5 sum are those MONAI keeps. Run it again after an interruption: what is
+complete is kept. Licence of the scans: CC BY-SA 4.0 (Simpson et al. 2019, arXiv:1902.09063; Antonelli et al. 2022,
+Nature Communications).
 """
 
 import argparse

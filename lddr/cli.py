@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         choices=("nifti", "itk", "learn2reg"),
         default="nifti",
-        help="of the displacement: voxels of the fixed grid (nifti), what ITK and ANTs apply (itk), the challenge's npz",
+        help="of the displacement: voxels of the fixed grid (nifti), for ITK and ANTs (itk), the challenge's npz",
     )
 
     evaluate = commands.add_parser("evaluate", help="measure a model on the pairs of a data set")
@@ -106,9 +106,7 @@ def _register(options: argparse.Namespace) -> None:
         files["displacement.nii.gz"] = lambda path: write_nifti(path, in_voxels(mapping), mapping.affine)
     _write_together(Path(options.out), files)
     length = np.linalg.norm(mapping.points - mapping.world, axis=-1)
-    print(
-        f"{options.out}: {', '.join(files)}. Arrows are {length.mean():.1f} mm long on average, {length.max():.1f} at most."
-    )
+    print(f"{options.out}: {', '.join(files)}. Arrows: {length.mean():.1f} mm on average, {length.max():.1f} at most.")
     print(f"Next: open {options.out}/warped.nii.gz over {options.fixed} in a viewer and look before you trust it.")
 
 

@@ -1,8 +1,8 @@
 """From two scans to a map between them, on the fixed scan's own grid.
 
-The network works on a small grid of its own, laid over the middle of each scan. Its displacement is carried back through the
-scans' affines: a voxel of the fixed file -> millimetres -> the network's grid -> along the arrow -> millimetres in the
-moving scan. Every output is made from that one chain.
+The network works on a small grid of its own, laid over the middle of each scan. Its displacement is carried back
+through the scans' affines: a voxel of the fixed file -> millimetres -> the network's grid -> along the arrow ->
+millimetres in the moving scan. Every output is made from that one chain.
 """
 
 from collections.abc import Sequence

@@ -187,7 +187,10 @@ def spoil_affine(file: bytes) -> bytes:
 
 
 BAD = {
-    "text named .nii.gz": (lambda p, v: p.write_text("not a scan"), "this is not a NIfTI file (expected .nii or .nii.gz)."),
+    "text named .nii.gz": (
+        lambda p, v: p.write_text("not a scan"),
+        "this is not a NIfTI file (expected .nii or .nii.gz).",
+    ),
     "empty file": (lambda p, v: p.write_bytes(b""), "this is not a NIfTI file (expected .nii or .nii.gz)."),
     "cut short": (
         lambda p, v: p.write_bytes(save(p, v).read_bytes()[:-300]),

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lddr.distill import (
-    DistillConfig,
     Distillation,
+    DistillConfig,
     adversarial_step,
     critic_gap,
     gradient_penalty,
@@ -138,7 +138,7 @@ def test_learning_strategy_is_every_third_step_until_the_end_of_its_share():
 
 
 def test_training_with_a_discriminator_resumes_to_the_same_weights(tmp_path):
-    """Interrupting after a checkpoint and going on gives the weights of an uninterrupted run, discriminator included."""
+    """Interrupting after a checkpoint and going on gives an uninterrupted run's weights, discriminator included."""
     images = torch.rand(3, 1, *SIZE, generator=torch.Generator().manual_seed(0))
     size = {"size": list(SIZE), "width": 4}
     config = FitConfig(steps=6, checkpoint_every=3, log_every=1)

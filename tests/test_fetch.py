@@ -38,7 +38,7 @@ def server():
     """A web server on this machine; `content` is what it sends, `cut` stops after so many bytes, `asked` counts."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             server.asked += 1
             self.send_response(200)
             self.send_header("Content-Length", str(len(server.content)))
@@ -94,7 +94,8 @@ def test_another_checksum_is_refused_in_a_sentence(server, tmp_path, capsys):
 
 
 def test_no_server_is_one_sentence(tmp_path, capsys):
-    assert fetch_hippocampus.main(["--root", str(tmp_path), "--url", "http://127.0.0.1:9/a.tar", "--md5", "0" * 32]) == 2
+    words = ["--root", str(tmp_path), "--url", "http://127.0.0.1:9/a.tar", "--md5", "0" * 32]
+    assert fetch_hippocampus.main(words) == 2
     assert "no download (ConnectionError). Is there a network?" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""From file to file: a model whose answer is known moves scans by a known number of millimetres, on every kind of grid."""
+"""From file to file: a model whose answer is known moves scans by known millimetres, on every kind of grid."""
 
 import json
 

@@ -1,7 +1,7 @@
 """Simulated brains: subjects bent out of one template, so that the true map between any two of them is known.
 
-The template is the MNI152 T1 brain with its tissue maps, which nilearn ships: nothing is downloaded. Every subject is the
-template seen through its own random diffeomorphism, with its own contrast, shading and noise.
+The template is the MNI152 T1 brain with its tissue maps, which nilearn ships: nothing is downloaded. Every subject is
+the template seen through its own random diffeomorphism, with its own contrast, shading and noise.
 """
 
 import io
@@ -48,8 +48,8 @@ class SimulatedCohort(Cohort):
     def true_displacement(self, moving: int, fixed: int) -> Tensor:
         """The displacement that brings subject `moving` onto subject `fixed`, up to the error of integrating it.
 
-        Subject i is `T(x + u_i(x))` with `u_i = exp(v_i)`. The wanted map is "out of the moving subject into the template",
-        which is exp(-v_m), then "out of the template into the fixed one".
+        Subject i is `T(x + u_i(x))` with `u_i = exp(v_i)`. The wanted map is "out of the moving subject into the
+        template", which is exp(-v_m), then "out of the template into the fixed one".
 
         Args:
             moving, fixed: indices into the cohort.
@@ -65,8 +65,8 @@ class SimulatedCohort(Cohort):
 def template(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, dict[int, str]]:
     """The brain that all subjects come from, on a grid of 192 mm a side.
 
-    Grey and white matter are split at the middle of the brain into eight parts each (left or right, back or front, bottom or
-    top), so that overlap says something about position; fluid is one label.
+    Grey and white matter are split at the middle of the brain into eight parts each (left or right, back or front,
+    bottom or top), so that overlap says something about position; fluid is one label.
 
     Args:
         size: (D, H, W).
