@@ -2,7 +2,7 @@
 
     python book/picture.py
 
-Simulated brains, the shipped model of that name, the first two test subjects: everything in it can be made again offline.
+Simulated brains, the shipped model of that name, the first two test subjects: all of it can be made again offline.
 """
 
 from pathlib import Path

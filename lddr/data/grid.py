@@ -14,7 +14,7 @@ def normalise(scan: Scan, low: float = 5, high: float = 98) -> Scan:
     """Scale intensities to [0, 1], robustly: the given percentiles become 0 and 1, what lies outside is clipped.
 
     MR intensities have no unit and differ by orders of magnitude between scans, so each volume is scaled by itself. The
-    percentiles were chosen on validation pairs of hippocampus MR: closer to 0 and 100 a few extreme voxels take the range.
+    percentiles were chosen on validation pairs of hippocampus MR: further out, a few extreme voxels take the range.
 
     Args:
         scan: an intensity image.
