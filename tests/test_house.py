@@ -37,6 +37,7 @@ ORDER = [
     "complexity",
     "evaluate",
     "models",
+    "teacher",
     "records",
     "plotting",
     "settings",
