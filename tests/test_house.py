@@ -40,6 +40,7 @@ ORDER = [
     "teacher",
     "records",
     "plotting",
+    "diagrams",
     "settings",
     "runs",
     "register",
