@@ -1,4 +1,4 @@
-"""The command line: `lddr register`, `lddr evaluate`, `lddr models`."""
+"""The command line: `lddr register`, `lddr evaluate`, `lddr train`, `lddr models`."""
 
 import argparse
 import json
@@ -61,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--model", required=True, metavar="NAME_OR_PATH", help="see lddr models")
         command.add_argument("--repeats", type=int, default=1, metavar="R", help="apply each dense network R times")
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+    train = commands.add_parser("train", help="train a model, measure it and record the run")
+    train.set_defaults(run=_train)
+    train.add_argument("words", nargs="*", metavar="FILE.yaml or name=value", help="parameters; later words win")
 
     models = commands.add_parser("models", help="list the shipped weights")
     models.set_defaults(run=_models)
@@ -160,6 +164,38 @@ def _evaluate(options: argparse.Namespace) -> None:
         f"{summary['folding_percent']:.2f} % folded; {summary['seconds_per_pair']:.3f} s a pair."
     )
     print(f"Next: {options.json} holds every pair and where the figures come from.")
+
+
+def _train(options: argparse.Namespace) -> None:
+    import yaml
+
+    from lddr.runs import train_run
+    from lddr.settings import Settings
+
+    values: dict[str, Any] = {}
+    for word in options.words:
+        name, equals, value = word.partition("=")
+        try:
+            found = {name: yaml.safe_load(value)} if equals else yaml.safe_load(Path(word).read_text())
+        except OSError as error:
+            raise InputError(f"{word}: cannot be read ({error.strerror}).") from None
+        except yaml.YAMLError:
+            raise InputError(f"{word}: this is not YAML.") from None
+        if not isinstance(found, dict):
+            raise InputError(f"{word}: expected lines of the form 'name: value'.")
+        values |= found
+    settings = Settings.check(values)
+    summary = train_run(settings)
+    print(
+        f"Test: Dice {summary['dice_initial']:.3f} before, {summary['dice_mean']:.3f} after, "
+        f"{summary['folding_percent']:.2f} % folded."
+    )
+    kept = [name for name in (settings.record, settings.weights) if name]
+    print(
+        f"Next: see {' and '.join(kept)}."
+        if kept
+        else "Next: add record=FILE.json weights=FILE.safetensors to keep it."
+    )
 
 
 def _models(options: argparse.Namespace) -> None:

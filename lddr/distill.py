@@ -7,7 +7,7 @@ chapter 08.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -17,7 +17,23 @@ from lddr.config import Config
 from lddr.networks.discriminator import Discriminator, DiscriminatorReleased
 
 Objective = Literal["none", "l2", "paper", "wgan-gp", "released"]
-Teacher = Callable[[Tensor, Tensor], Tensor]
+
+
+class Batch(NamedTuple):
+    """What one training step looks at.
+
+    Attributes:
+        moving, fixed: `[B, 1, D, H, W]`.
+        moving_ids, fixed_ids: which training images they were made from, `[B]`.
+    """
+
+    moving: Tensor
+    fixed: Tensor
+    moving_ids: Tensor
+    fixed_ids: Tensor
+
+
+Teacher = Callable[[Batch], Tensor]
 
 
 class DistillConfig(Config):
@@ -78,7 +94,7 @@ class Distillation:
 
     Args:
         config: see `DistillConfig`.
-        teacher: (moving, fixed) -> phi_t, `[B, 3, D, H, W]` in voxels; needs no gradient.
+        teacher: batch -> phi_t, `[B, 3, D, H, W]` in voxels; see `lddr.teacher`.
         size: (D, H, W) of the displacements.
         seed: of the discriminator's starting weights.
     """
@@ -94,20 +110,20 @@ class Distillation:
             )
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9))
 
-    def step(self, l_rec: Tensor, student: Tensor, moving: Tensor, fixed: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def step(self, l_rec: Tensor, student: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """One adversarial step: D takes its step, then the student's loss changes from l_rec to L_adv.
 
         Args:
             l_rec: the student's reconstruction loss.
             student: phi_s, the student's total displacement, `[B, 3, D, H, W]`, voxels, with its graph.
-            moving, fixed: `[B, 1, D, H, W]`, for the teacher.
+            batch: what the student saw, for the teacher.
 
         Returns:
             What to add to a loss that holds l_rec so that it holds `gamma l_rec + (1 - gamma) l_dis`; and figures for
             the log.
         """
         with torch.no_grad():
-            teacher = self.teacher(moving, fixed)
+            teacher = self.teacher(batch)
         figures = self.discriminator_step(student, teacher)
         change = (self.config.gamma - 1) * l_rec
         l_dis = self.student_term(student, teacher)

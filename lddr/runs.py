@@ -1,15 +1,22 @@
 """What a training run leaves behind: the record every table is read from, and the weights."""
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from lddr.cascade import RecursiveCascade
-from lddr.data import Cohort, evaluation_pairs
+from lddr.data import Cohort, evaluation_pairs, load_cohort, random_pairs
+from lddr.distill import Distillation
+from lddr.errors import InputError
 from lddr.evaluate import evaluate, summarise
-from lddr.models import save_model
+from lddr.models import build_model, load_model, save_model
 from lddr.records import provenance, write_record
 from lddr.settings import Settings
+from lddr.teacher import StoredTeacher, extract, on_the_fly
+from lddr.training import fit
 
 
 def validator(cohort: Cohort) -> Callable[[RecursiveCascade], dict[str, float]]:
@@ -36,27 +43,33 @@ def thin(log: Sequence[dict[str, float]], points: int = 300) -> list[dict[str, f
 
 def write_run(
     settings: Settings,
-    notebook: str,
+    notebook: str | None,
     model: RecursiveCascade,
     log: Sequence[dict[str, float]],
     cohorts: Sequence[Cohort],
     rows: Sequence[dict[str, Any]],
-) -> None:
+) -> dict[str, Any]:
     """Write the record and the weights of a training run, where the settings ask for them.
 
     Args:
         settings: of the run; `record` and `weights` name the files, None writes nothing.
-        notebook: name of the chapter that ran, without ending.
+        notebook: name of the chapter that ran, without ending; None for `lddr train`.
         model: as trained.
         log: of `fit`.
         cohorts: train, validation and test.
         rows: of `evaluate` on the ring pairs of the test subjects.
+
+    Returns:
+        The figures of the test pairs, as `summarise` gives them.
     """
     test = cohorts[-1]
     summary = summarise(rows, test.label_names)
     if settings.record:
         parameters = settings.model_dump(exclude_defaults=True)
+        words = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
         command = f"papermill notebooks/{notebook}.ipynb run.ipynb -y '{json.dumps(parameters)}'"
+        if notebook is None:
+            command = shlex.join(["lddr", "train", *words])
         details = {
             "notebook": notebook,
             "seed": settings.seed,
@@ -74,6 +87,64 @@ def write_run(
         }
         write_record(settings.record, provenance(command, **details))
     if settings.weights:
-        about = {"dataset": settings.dataset, "spacing": test.spacing, "objective": "none", "licence": test.licence}
+        about = {
+            "dataset": settings.dataset,
+            "spacing": test.spacing,
+            "objective": settings.objective,
+            "licence": test.licence,
+        }
         about |= {name: summary[name] for name in ("dice_mean", "dice_initial", "folding_percent")}
         save_model(settings.weights, model, settings.cascade_config, about | {"record": settings.record})
+    return summary
+
+
+def make_distillation(settings: Settings, train: Cohort) -> tuple[Distillation | None, list[tuple[int, int]] | None]:
+    """The teacher's part of a training run, as the settings ask for it.
+
+    Args:
+        settings: objective, teacher and store.
+        train: the cohort the student will train on.
+
+    Returns:
+        What `fit` takes as `distillation` and `pairs`; both None for the objective "none".
+
+    Raises:
+        InputError: an objective without a teacher; a teacher of another grid; a store that does not belong.
+    """
+    if settings.objective == "none":
+        return None, None
+    if settings.teacher is None:
+        raise InputError(f"The objective '{settings.objective}' needs a teacher: a shipped model's name or a file.")
+    model, config, _ = load_model(settings.teacher)
+    if config.size != settings.size:
+        raise InputError(f"{settings.teacher}: this teacher works on the grid {config.size}, not on {settings.size}.")
+    size = (settings.size[0], settings.size[1], settings.size[2])
+    if settings.store is None:
+        return Distillation(settings.distill_config, on_the_fly(model), size, settings.seed), None
+    generator = torch.Generator().manual_seed(settings.seed)
+    moving, fixed = random_pairs(len(train), settings.store_pairs, generator)
+    pairs = sorted(set(zip(moving.tolist(), fixed.tolist(), strict=True)))
+    extract(model, train, pairs, settings.store)
+    stored = StoredTeacher(settings.store, model, train)
+    return Distillation(settings.distill_config, stored, size, settings.seed), pairs
+
+
+def train_run(settings: Settings) -> dict[str, Any]:
+    """One whole run, as chapters 05, 06 and 08 do it step by step: train, validate, measure on test, record.
+
+    Args:
+        settings: everything that decides the outcome.
+
+    Returns:
+        The figures of the test pairs, as `summarise` gives them.
+    """
+    cohorts = [
+        load_cohort(settings.dataset, split, size=settings.size, subjects=settings.subjects)
+        for split in ("train", "validation", "test")
+    ]
+    train, validation, test = cohorts
+    model = build_model(settings.cascade_config, settings.seed)
+    distillation, pairs = make_distillation(settings, train)
+    log = fit(model, train.images, settings.fit_config, settings.folder, validator(validation), distillation, pairs)
+    rows = evaluate(model, test, evaluation_pairs(len(test)), surfaces=True, progress=True)
+    return write_run(settings, None, model, log, cohorts, rows)

@@ -8,15 +8,20 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from lddr.distill import DistillConfig, Objective
 from lddr.models import ModelConfig
 from lddr.training import FitConfig
 
 
-class Settings(FitConfig, ModelConfig):
-    """What can be changed from outside in a chapter: everything of `FitConfig` and `ModelConfig`, and the data."""
+class Settings(FitConfig, ModelConfig, DistillConfig):
+    """What can be changed from outside in a chapter: how to train, what, with which teacher, on which scans."""
 
     dataset: Literal["simulated_brains", "hippocampus"] = Field("simulated_brains", description="which scans")
     subjects: int | None = Field(None, ge=2, description="use only the first so many of each split; null: all")
+    objective: Objective = "none"
+    teacher: str | None = Field(None, description="a shipped model's name, or a .safetensors file; null: no teacher")
+    store: str | None = Field(None, description="HDF5 file of the teacher's displacements; null: ask it on the fly")
+    store_pairs: int = Field(1000, ge=1, description="how many random training pairs the store holds")
     model: str = Field("simulated_brains", description="a shipped model's name, or a .safetensors file")
     moving: int = Field(0, ge=0, description="index of the moving subject in the test split")
     fixed: int = Field(1, ge=0, description="index of the fixed subject in the test split")
@@ -47,3 +52,8 @@ class Settings(FitConfig, ModelConfig):
     def cascade_config(self) -> ModelConfig:
         """The part that `build_model` reads."""
         return ModelConfig.check({name: getattr(self, name) for name in ModelConfig.model_fields})
+
+    @property
+    def distill_config(self) -> DistillConfig:
+        """The part that `Distillation` reads."""
+        return DistillConfig.check({name: getattr(self, name) for name in DistillConfig.model_fields})

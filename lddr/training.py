@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from lddr.augment import augment
 from lddr.cascade import RecursiveCascade, Registration
 from lddr.config import Config
 from lddr.data.cohort import random_pairs
-from lddr.distill import Distillation, adversarial_step
+from lddr.distill import Batch, Distillation, adversarial_step
 from lddr.errors import InputError
 from lddr.losses import corrcoef_loss, orthogonality, smoothness, volume_change
 
@@ -78,26 +78,30 @@ def learning_rate(config: FitConfig, step: int) -> float:
     return config.learning_rate * 0.5 ** max(0, 5 * step // config.steps - 2)
 
 
-def draw_batch(images: Tensor, config: FitConfig, step: int, rank: int = 0) -> tuple[Tensor, Tensor]:
-    """The moving and fixed images of step `step`: a function of its arguments, nothing else.
+def draw_batch(
+    images: Tensor, config: FitConfig, step: int, rank: int = 0, pairs: Sequence[tuple[int, int]] | None = None
+) -> Batch:
+    """The pairs of step `step`: a function of its arguments, nothing else.
 
     Args:
         images: `[N, 1, D, H, W]`.
         config: seed, batch and augmentation.
         step: from 0.
         rank: of this process in a data-parallel run.
-
-    Returns:
-        moving and fixed, `[B, 1, D, H, W]` each.
+        pairs: draw from these (moving, fixed) indices only; None draws from all ordered pairs.
     """
     seed = int(np.random.SeedSequence([config.seed, step, rank]).generate_state(1)[0])
     generator = torch.Generator().manual_seed(seed)
-    moving_ids, fixed_ids = random_pairs(len(images), config.batch, generator)
+    if pairs is None:
+        moving_ids, fixed_ids = random_pairs(len(images), config.batch, generator)
+    else:
+        drawn = torch.randint(len(pairs), (config.batch,), generator=generator)
+        moving_ids, fixed_ids = torch.tensor(pairs)[drawn].T
     moving, fixed = augment(images[moving_ids], config.augmentation, generator), images[fixed_ids]
     if config.mirror:
         axes = [axis for axis in (2, 3, 4) if torch.rand((), generator=generator) < 0.5]
         moving, fixed = moving.flip(axes), fixed.flip(axes)
-    return moving, fixed
+    return Batch(moving, fixed, moving_ids, fixed_ids)
 
 
 def fit(
@@ -107,6 +111,7 @@ def fit(
     folder: str | Path | None = None,
     validate: Validate | None = None,
     distillation: Distillation | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
     progress: bool = True,
 ) -> list[dict[str, float]]:
     """Train `model` in place; afterwards it holds the weights with the best validation Dice (else the last ones).
@@ -120,6 +125,7 @@ def fit(
         validate: called with the model every `validate_every` steps and at the end; returns figures for the log, among
             them "dice".
         distillation: a teacher and an objective; its term enters on the steps its strategy names. None: images alone.
+        pairs: train on these (moving, fixed) indices only, as a teacher's stored displacements ask for.
         progress: show a bar.
 
     Returns:
@@ -127,12 +133,17 @@ def fit(
         those of interrupted runs included, validation left out.
 
     Raises:
-        InputError: fewer than two images; the folder holds a run with other settings; the loss is not finite.
+        InputError: fewer than two images; listed pairs that would be augmented; the folder holds a run with other
+            settings; the loss is not finite.
 
     Source: chapter 06.
     """
     if len(images) < 2:
         raise InputError(f"Training needs at least two images, found {len(images)}.")
+    if pairs is not None and (config.augmentation or config.mirror):
+        raise InputError(
+            "Stored displacements belong to the images as they are: set augmentation to 0 and mirror to false."
+        )
     fabric = Fabric(
         accelerator=config.device,
         devices=config.devices,
@@ -148,13 +159,13 @@ def fit(
         begin = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, run.step)
-        moving, fixed = draw_batch(images, config, run.step, fabric.global_rank)
-        result = wrapped(moving, fixed)
-        terms = reconstruction_loss(result, fixed, config)
+        batch = draw_batch(images, config, run.step, fabric.global_rank, pairs)
+        result = wrapped(batch.moving, batch.fixed)
+        terms = reconstruction_loss(result, batch.fixed, config)
         loss = torch.stack(list(terms.values())).sum()
         figures: dict[str, float] = {}
         if distillation and adversarial_step(distillation.config, run.step, config.steps):
-            change, figures = distillation.step(terms["l_rec"], result.displacement, moving, fixed)
+            change, figures = distillation.step(terms["l_rec"], result.displacement, batch)
             loss = loss + change
         if not torch.isfinite(loss):
             raise InputError(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lddr.distill import (
+    Batch,
     Distillation,
     DistillConfig,
     adversarial_step,
@@ -41,7 +42,7 @@ def fields(seed: int = 0):
 
 def distillation(objective: str, **more) -> Distillation:
     config = DistillConfig.check({"objective": objective, **more})
-    return Distillation(config, lambda moving, fixed: torch.zeros(len(moving), 3, *SIZE), SIZE)
+    return Distillation(config, lambda batch: torch.zeros(len(batch.moving), 3, *SIZE), SIZE)
 
 
 @pytest.mark.parametrize(("norm", "expected"), [(1.0, 0.0), (3.0, 4.0), (0.25, 0.5625)])
@@ -117,7 +118,7 @@ def test_released_objective_has_exactly_the_gradient_of_gamma_l_rec():
     before = copy.deepcopy(distil.discriminator.state_dict())
     student, _ = fields()
     l_rec = student.square().mean()
-    change, figures = distil.step(l_rec, student, torch.zeros(2, 1, *SIZE), torch.zeros(2, 1, *SIZE))
+    change, figures = distil.step(l_rec, student, Batch(*torch.zeros(2, 2, 1, *SIZE), *torch.zeros(2, 2)))
     (got,) = torch.autograd.grad(l_rec + change, student, retain_graph=True)
     (expected,) = torch.autograd.grad(0.3 * l_rec, student)
     assert torch.allclose(got, expected)

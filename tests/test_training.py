@@ -97,7 +97,7 @@ def test_a_batch_depends_on_seed_step_and_rank_and_nothing_else() -> None:
 
 def test_only_moving_images_are_bent() -> None:
     images = ellipsoids()
-    moving, fixed = draw_batch(images, changed(batch=8, mirror=False), 0)
+    moving, fixed, *_ = draw_batch(images, changed(batch=8, mirror=False), 0)
     assert all(any(torch.equal(f, image) for image in images) for f in fixed)
     assert not any(torch.equal(m, image) for m in moving for image in images)
 
@@ -116,7 +116,7 @@ def test_both_images_of_a_pair_are_mirrored_alike() -> None:
 
     seen = set()
     for step in range(40):
-        moving, fixed = draw_batch(images, config, step)
+        moving, fixed, *_ = draw_batch(images, config, step)
         (m, m_mirror), (f, f_mirror) = which(moving[0]), which(fixed[0])
         assert m != f
         assert m_mirror == f_mirror

@@ -1,0 +1,114 @@
+"""Diagrams of networks and methods, drawn from the live modules: the numbers in them are read, not typed."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from torch import Tensor, nn
+
+from lddr.plotting import COLOURS
+
+
+class Layer(NamedTuple):
+    """What one layer hands on: its name, kind, channels and the sides of its grid."""
+
+    name: str
+    kind: str
+    channels: int
+    size: tuple[int, ...]
+
+
+def trace(module: nn.Module, *inputs: Tensor) -> list[Layer]:
+    """Run a module once and note what each convolution or linear layer hands on, in the order they are used.
+
+    Args:
+        module: any network.
+        inputs: what its `forward` takes.
+
+    Returns:
+        One `Layer` for each call of a convolution, transposed convolution or linear layer.
+    """
+    layers: list[Layer] = []
+    hooks = []
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Conv3d | nn.ConvTranspose3d | nn.Linear):
+
+            def note(part: nn.Module, _: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
+                layers.append(Layer(name, type(part).__name__, output.shape[1], tuple(output.shape[2:])))
+
+            hooks.append(part.register_forward_hook(note))
+    with torch.no_grad():
+        module(*inputs)
+    for hook in hooks:
+        hook.remove()
+    return layers
+
+
+def draw_layers(ax: Axes, layers: Sequence[Layer], inputs: Layer, skips: Sequence[tuple[int, int]] = ()) -> None:
+    """A network as a row of blocks: as tall as its grid (each halving one step), as wide as its channels (log scale).
+
+    Args:
+        ax: where; made wide and without axes.
+        layers: of `trace`, those to show.
+        inputs: what goes in, drawn first.
+        skips: (from, to) positions in [inputs, *layers] that are joined by an arc.
+    """
+    x, tops = 0.0, []
+    for position, layer in enumerate([inputs, *layers]):
+        side = max(layer.size, default=1)
+        height, width = 0.35 + 0.35 * torch.tensor(float(side)).log2().item(), 0.3 + 0.14 * layer.channels.bit_length()
+        colour = {"Conv3d": COLOURS[0], "ConvTranspose3d": COLOURS[1], "Linear": COLOURS[3]}.get(layer.kind, "0.75")
+        ax.add_patch(Rectangle((x, -height / 2), width, height, facecolor=colour, edgecolor="black", alpha=0.75))
+        if position:
+            ax.annotate("", (x, 0), (x - 0.5, 0), arrowprops={"arrowstyle": "-|>", "color": "0.2"})
+        grid = "×".join(map(str, layer.size)) or "1"
+        ax.text(x + width / 2, -height / 2 - 0.12, f"{layer.channels} ch\n{grid}", ha="center", va="top", fontsize=8)
+        tops.append((x + width / 2, height / 2))
+        x += width + 0.5
+    for start, end in skips:
+        arc = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.28", "linestyle": "--", "color": "0.35"}
+        ax.annotate("", (tops[end][0], tops[end][1]), (tops[start][0], tops[start][1]), arrowprops=arc)
+    ax.set(xlim=(-0.3, x), ylim=(-2.4, 2.9))
+    ax.axis("off")
+
+
+class Box(NamedTuple):
+    """A labelled box of a diagram: its centre, its text, and a colour of the palette (or a grey)."""
+
+    x: float
+    y: float
+    text: str
+    colour: str = "0.93"
+
+
+def draw_flow(ax: Axes, boxes: dict[str, Box], arrows: Sequence[tuple[str, str, str]], width: float = 1.5) -> None:
+    """Boxes and arrows.
+
+    Args:
+        ax: where; one unit is one unit.
+        boxes: name -> box.
+        arrows: (from, to, words on the arrow); a "!" before the words draws the arrow dashed.
+        width: of every box.
+    """
+    patches = {}
+    for name, box in boxes.items():
+        corner = (box.x - width / 2, box.y - 0.3)
+        patch = FancyBboxPatch(corner, width, 0.6, boxstyle="round,pad=0.04", facecolor=box.colour, edgecolor="0.2")
+        patch.set_alpha(0.6)
+        patches[name] = ax.add_patch(patch)
+        ax.text(box.x, box.y, box.text, ha="center", va="center", fontsize=9)
+    for start, end, words in arrows:
+        a, b = boxes[start], boxes[end]
+        style: dict[str, Any] = {
+            "arrowstyle": "-|>",
+            "color": "0.25",
+            "linestyle": "--" if words.startswith("!") else "-",
+        }
+        style |= {"patchA": patches[start], "patchB": patches[end], "shrinkA": 2, "shrinkB": 2}
+        ax.annotate("", (b.x, b.y), (a.x, a.y), arrowprops=style)
+        ax.text((a.x + b.x) / 2, (a.y + b.y) / 2 + 0.06, words.lstrip("!"), ha="center", va="bottom", fontsize=8)
+    xs, ys = [b.x for b in boxes.values()], [b.y for b in boxes.values()]
+    ax.set(xlim=(min(xs) - width, max(xs) + width), ylim=(min(ys) - 0.7, max(ys) + 0.7))
+    ax.axis("off")

@@ -1,0 +1,29 @@
+"""Diagrams say what the networks are."""
+
+import matplotlib.pyplot as plt
+import torch
+
+from lddr.diagrams import Box, Layer, draw_flow, draw_layers, trace
+from lddr.networks import LDR, LightAffine
+
+
+def test_trace_reads_the_layers_of_the_text_in_order():
+    x = torch.zeros(1, 1, 64, 64, 64)
+    layers = trace(LDR(), x, x)
+    assert [layer.channels for layer in layers] == [16, 32, 64, 128, 64, 32, 16, 3]
+    assert [layer.size[0] for layer in layers] == [32, 16, 8, 4, 8, 16, 32, 64]
+    assert [layer.kind for layer in layers] == ["Conv3d"] * 4 + ["ConvTranspose3d"] * 4
+    assert trace(LightAffine(), x, x)[-1] == Layer("head", "Linear", 12, ())
+    assert not any(part._forward_hooks for part in LDR().modules())
+
+
+def test_drawings_show_every_layer_box_and_word():
+    x = torch.zeros(1, 1, 32, 32, 32)
+    figure, (top, bottom) = plt.subplots(2)
+    draw_layers(top, trace(LDR(), x, x), Layer("in", "input", 2, (32, 32, 32)), [(1, 7)])
+    words = [text.get_text() for text in top.texts]
+    assert "128 ch\n2×2×2" in words
+    assert sum("ch\n" in word for word in words) == 9
+    draw_flow(bottom, {"a": Box(0, 0, "moving"), "b": Box(3, 0, "student")}, [("a", "b", "!an arrow")])
+    assert {"moving", "student", "an arrow"} <= {text.get_text() for text in bottom.texts}
+    plt.close(figure)
