@@ -134,9 +134,9 @@ def show_overlap(ax: Axes, warped: Tensor, fixed: Tensor, plane: Plane = "axial"
         warped, fixed: integer volumes of one shape.
         plane, index: see `section`.
     """
-    a, b = section(warped, plane, index), section(fixed, plane, index)
-    picture = np.where((a == b) & (b > 0), 1, np.where(a != b, 2, 0))
-    show_section(ax, picture[None], "sagittal", 0, cmap=ListedColormap(["black", "white", "#D62728"]), vmax=2)
+    a, b = np.asarray(warped), np.asarray(fixed)
+    picture = np.where(a != b, 2, (b > 0).astype(int))
+    show_section(ax, picture, plane, index, cmap=ListedColormap(["black", "white", "#D62728"]), vmax=2)
 
 
 def show_grid(
