@@ -70,7 +70,7 @@ def draw_layers(ax: Axes, layers: Sequence[Layer], inputs: Layer, skips: Sequenc
     for start, end in skips:
         arc = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.28", "linestyle": "--", "color": "0.35"}
         ax.annotate("", (tops[end][0], tops[end][1]), (tops[start][0], tops[start][1]), arrowprops=arc)
-    ax.set(xlim=(-0.3, x), ylim=(-2.4, 2.9))
+    ax.set(xlim=(-0.3, x), ylim=(-2.2, 2.9 if skips else 1.7))
     ax.axis("off")
 
 

@@ -193,10 +193,11 @@ def show_training(log: Sequence[dict[str, float]], baseline: float | None = None
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     steps = np.array([row["step"] for row in log if "loss" in row])
     loss = np.array([row["l_rec"] for row in log if "loss" in row])
-    left.plot(steps, loss, alpha=0.3, label="one step")
     window = max(1, len(loss) // 20)
-    smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-    left.plot(steps[window - 1 :], smooth, color=COLOURS[0], label=f"mean of {window} rows of the log")
+    left.plot(steps, loss, color=COLOURS[0], alpha=0.3 if window > 1 else 1.0, label="one step")
+    if window > 1:
+        smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
+        left.plot(steps[window - 1 :], smooth, color=COLOURS[0], label=f"mean of {window} rows of the log")
     left.set(xlabel="training step", ylabel="$1-$CorrCoef of training pairs")
     left.legend()
     rows = [row for row in log if "validation_dice" in row]
