@@ -106,6 +106,17 @@ def _scan(array):
     return Scan(array, np.eye(4), "scan", np.eye(4), array.shape)
 
 
+def test_labels_on_another_grid_are_labels_of_the_nearest_voxel(tmp_path):
+    values = np.random.default_rng(0).choice([0, 3, 7], (8, 9, 10)).astype(np.int16)
+    write_nifti(tmp_path / "labels.nii.gz", values, np.eye(4))
+    scan = read_labels(tmp_path / "labels.nii.gz")
+    grid = grid_affine(scan, (10, 10, 10), 0.7)
+    found = to_grid(scan, grid, (10, 10, 10), labels=True)
+    assert set(np.unique(found)) <= {0, 3, 7}
+    index = np.rint(np.linalg.inv(scan.affine) @ grid @ np.array([4, 5, 6, 1])).astype(int)
+    assert found[4, 5, 6] == scan.array[tuple(index[:3])]
+
+
 def test_normalising_shrugs_off_one_bright_voxel_and_a_flat_volume():
     array = np.linspace(0, 1, 8000).reshape(20, 20, 20)
     spike = array.copy()

@@ -92,6 +92,7 @@ def test_regularity_of_a_scaling_and_of_a_mirror() -> None:
     assert folded == 0
     assert spread == pytest.approx(0, abs=1e-5)
     assert regularity(line(-2 * x))[0] == 100  # determinant -1 everywhere
+    assert regularity(line(-0.9 * x))[0] == 0  # determinant 0.1: crushed, but not folded
     assert regularity(line(-x))[0] == 100  # everything in one plane: determinant 0 counts as folded
 
 
