@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lddr.cascade import RecursiveCascade
@@ -40,38 +41,63 @@ def evaluate(
         `jacobian_std`, `seconds` (the network and the warp of the image, nothing else), `dice_LABEL` for each label.
     """
     device = next(model.parameters()).device
-    values = list(cohort.label_names)
     training = model.training
     model.eval()
     rows = []
     for m, f in _with_progress(pairs, progress):
         moving, fixed = cohort.images[m : m + 1].to(device), cohort.images[f : f + 1].to(device)
-        moving_labels, fixed_labels = cohort.labels[m : m + 1].to(device), cohort.labels[f : f + 1].to(device)
         start = time.perf_counter()
-        result = model(moving, fixed, repeats=repeats)
+        displacement = model(moving, fixed, repeats=repeats).displacement
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - start
-        warped_labels = warp_labels(moving_labels, result.displacement, label_mode)
-        dice, jaccard = overlap(warped_labels, fixed_labels, values)
-        initial, _ = overlap(moving_labels, fixed_labels, values)
-        folding, spread = regularity(result.displacement)
-        row = {
-            "moving": cohort.ids[m],
-            "fixed": cohort.ids[f],
-            "dice": nanmean(dice.values()),
-            "jaccard": nanmean(jaccard.values()),
-            "dice_initial": nanmean(initial.values()),
-            "folding_percent": folding,
-            "jacobian_std": spread,
-            "seconds": seconds,
-        }
-        row |= {f"dice_{value}": score for value, score in dice.items()}
-        if surfaces:
-            row["hd95"] = nanmean(hd95(warped_labels, fixed_labels, values, cohort.spacing).values())
-        rows.append(row)
+        rows.append(measure(cohort, (m, f), displacement, seconds, label_mode, surfaces))
     model.train(training)
     return rows
+
+
+def measure(
+    cohort: Cohort,
+    pair: tuple[int, int],
+    displacement: Tensor,
+    seconds: float,
+    label_mode: str = "linear",
+    surfaces: bool = False,
+) -> dict[str, Any]:
+    """Measure one displacement, whoever found it: a network here, a classical tool in `book/baselines.py`.
+
+    Args:
+        cohort: labels and names.
+        pair: (moving, fixed) indices into the cohort.
+        displacement: `[1, 3, D, H, W]`, voxels.
+        seconds: what finding it took.
+        label_mode: how labels are warped, see `warp_labels`.
+        surfaces: also measure HD95.
+
+    Returns:
+        A row as `evaluate` describes it.
+    """
+    moving, fixed = pair
+    values = list(cohort.label_names)
+    moving_labels, fixed_labels = (cohort.labels[i : i + 1].to(displacement.device) for i in pair)
+    warped_labels = warp_labels(moving_labels, displacement, label_mode)
+    dice, jaccard = overlap(warped_labels, fixed_labels, values)
+    initial, _ = overlap(moving_labels, fixed_labels, values)
+    folding, spread = regularity(displacement)
+    row: dict[str, Any] = {
+        "moving": cohort.ids[moving],
+        "fixed": cohort.ids[fixed],
+        "dice": nanmean(dice.values()),
+        "jaccard": nanmean(jaccard.values()),
+        "dice_initial": nanmean(initial.values()),
+        "folding_percent": folding,
+        "jacobian_std": spread,
+        "seconds": seconds,
+    }
+    row |= {f"dice_{value}": score for value, score in dice.items()}
+    if surfaces:
+        row["hd95"] = nanmean(hd95(warped_labels, fixed_labels, values, cohort.spacing).values())
+    return row
 
 
 def _with_progress(pairs: Sequence[tuple[int, int]], show: bool) -> Iterable[tuple[int, int]]:
