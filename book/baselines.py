@@ -53,7 +53,8 @@ def elastix(moving: np.ndarray, fixed: np.ndarray) -> Tensor:
     parameters.AddParameterMap(itk.ParameterObject.GetDefaultParameterMap("affine", 3))
     parameters.AddParameterMap(itk.ParameterObject.GetDefaultParameterMap("bspline", 3, 8.0))
     _, found = itk.elastix_registration_method(target, source, parameter_object=parameters, log_to_console=False)
-    field = itk.transformix_deformation_field(source, found)
+    with tempfile.TemporaryDirectory() as folder:  # transformix leaves a file behind
+        field = itk.transformix_deformation_field(source, found, output_directory=folder)
     # ITK's array runs (z, y, x) and its vectors (x, y, z); transposing the array brings x to axis 0 again.
     return torch.from_numpy(np.ascontiguousarray(itk.array_from_image(field).transpose(3, 2, 1, 0)))[None]
 
