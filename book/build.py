@@ -19,6 +19,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import jupyter_server_mathjax
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,10 +35,10 @@ def chapters() -> list[Path]:
     return sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
-def call(*command: str | Path, cwd: Path = ROOT) -> None:
-    """Run a tool of this environment; stop here if it fails."""
-    words = [str(word) for word in command]
-    result = subprocess.run([sys.executable, "-m", *words], cwd=cwd)
+def call(tool: str, *options: str | Path) -> None:
+    """Run a tool of this environment from the top of the project; stop here if it fails."""
+    words = [tool, *(str(option) for option in options)]
+    result = subprocess.run([Path(sys.executable).with_name(tool), *words[1:]], cwd=ROOT)
     if result.returncode:
         raise SystemExit(f"failed: {' '.join(words)}")
 
@@ -48,6 +49,7 @@ def stage() -> None:
     shutil.copytree(ROOT / "book", STAGING / "book", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(NOTEBOOKS, STAGING / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copy(ROOT / "_config.yml", STAGING)
+    shutil.copytree(ROOT / "book" / "_static", STAGING / "_static")
 
 
 def execute(notebook: Path, output: Path, parameters: Path | None = None) -> tuple[float, float]:
@@ -131,7 +133,10 @@ def render() -> None:
     for old in ("html", ".doctrees", "jupyter_execute"):
         shutil.rmtree(BUILD / old, ignore_errors=True)
     toc = STAGING / "book" / "_toc.yml"
-    call("jupyter_book", "build", STAGING, "--toc", toc, "--path-output", ROOT, "-n", "-W", "--keep-going", "-q")
+    call("jupyter-book", "build", STAGING, "--toc", toc, "--path-output", ROOT, "-n", "-W", "--keep-going", "-q")
+    # Formulas must show without a network, so the script that draws them goes into the book; only now, because
+    # jupyter-book would load every script of its `_static` folder into every page.
+    shutil.copytree(Path(jupyter_server_mathjax.__file__).parent / "static", BUILD / "html" / "_static" / "mathjax")
     print(f"The book is in {(BUILD / 'html' / 'index.html').relative_to(ROOT)}: open it in a browser.")
 
 
