@@ -166,6 +166,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(f"Next: {options.json} holds every pair and where the figures come from.")
 
 
+def _value(text: str) -> Any:
+    """A number, list, true, false or null as JSON has it (YAML takes 1e-4 for a word), else what YAML makes of it."""
+    import yaml
+
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return yaml.safe_load(text)
+
+
 def _train(options: argparse.Namespace) -> None:
     import yaml
 
@@ -176,7 +186,7 @@ def _train(options: argparse.Namespace) -> None:
     for word in options.words:
         name, equals, value = word.partition("=")
         try:
-            found = {name: yaml.safe_load(value)} if equals else yaml.safe_load(Path(word).read_text())
+            found = {name: _value(value)} if equals else yaml.safe_load(Path(word).read_text())
         except OSError as error:
             raise InputError(f"{word}: cannot be read ({error.strerror}).") from None
         except yaml.YAMLError:

@@ -144,6 +144,11 @@ def train_run(settings: Settings) -> dict[str, Any]:
     ]
     train, validation, test = cohorts
     model = build_model(settings.cascade_config, settings.seed)
+    if settings.start:
+        started, config, _ = load_model(settings.start)
+        if config != settings.cascade_config:
+            raise InputError(f"{settings.start}: this is another network than the settings describe ({config}).")
+        model.load_state_dict(started.state_dict())
     distillation, pairs = make_distillation(settings, train)
     log = fit(model, train.images, settings.fit_config, settings.folder, validator(validation), distillation, pairs)
     rows = evaluate(model, test, evaluation_pairs(len(test)), surfaces=True, progress=True)

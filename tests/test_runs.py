@@ -66,6 +66,15 @@ def test_the_weights_give_the_recorded_figures_and_hold_no_trace_of_the_teacher(
     assert {k: v.shape for k, v in plain.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
 
 
+def test_training_can_start_from_a_model(tmp_path, monkeypatch):
+    """With a vanishing learning rate, what comes out is what went in."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *TINY, "weights=a.safetensors"]) == 0
+    assert cli.main(["train", *TINY, "start=a.safetensors", "learning_rate=1e-30", "weights=b.safetensors"]) == 0
+    a, b = (load_model(f"{name}.safetensors")[0].state_dict() for name in ("a", "b"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
 def test_a_store_is_made_on_the_way_and_gives_a_reproducible_run(tmp_path, teacher, monkeypatch):
     monkeypatch.chdir(tmp_path)
     more = ["objective=l2", f"teacher={teacher}", "store=store.h5", "store_pairs=4", "every=1"]
@@ -84,6 +93,7 @@ def test_a_store_is_made_on_the_way_and_gives_a_reproducible_run(tmp_path, teach
             ["objective=l2", "teacher=TEACHER", "size=[16, 16, 16]"],
             "this teacher works on the grid [32, 32, 32], not on",
         ),
+        (["start=TEACHER"], "this is another network than the settings describe (network='vtn'"),
         (["stepz=3"], "There is no parameter 'stepz': did you mean 'steps'?"),
         (["none.yaml"], "none.yaml: cannot be read (No such file or directory)."),
         (["objective=["], "objective=[: this is not YAML."),
