@@ -37,10 +37,9 @@ def chapters() -> list[Path]:
 
 def call(tool: str, *options: str | Path) -> None:
     """Run a tool of this environment from the top of the project; stop here if it fails."""
-    words = [tool, *(str(option) for option in options)]
-    result = subprocess.run([Path(sys.executable).with_name(tool), *words[1:]], cwd=ROOT)
+    result = subprocess.run([Path(sys.executable).with_name(tool), *options], cwd=ROOT)
     if result.returncode:
-        raise SystemExit(f"failed: {' '.join(words)}")
+        raise SystemExit(f"failed: {' '.join(map(str, [tool, *options]))}")
 
 
 def stage() -> None:
