@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 import torch
-from monai.metrics import compute_hausdorff_distance
 from torch import Tensor
 
 from lddr.warp import jacobian_determinant
@@ -46,6 +45,8 @@ def hd95(a: Tensor, b: Tensor, labels: Sequence[int], spacing: float = 1.0) -> d
     Returns:
         `{label: distance}`; NaN where the label is absent from either map.
     """
+    from monai.metrics import compute_hausdorff_distance  # here, because importing MONAI takes seconds
+
     result = {}
     for value in labels:
         in_a, in_b = a == value, b == value

@@ -1,6 +1,7 @@
 """Provenance: every number in a table comes from a record that says how it was made."""
 
 import datetime
+import functools
 import json
 import os
 import platform
@@ -29,8 +30,12 @@ def machine() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def commit() -> str:
-    """The commit of the code that runs, with "+changes" if files differ from it; "unknown" outside a git checkout."""
+    """The commit of the code that runs, with "+changes" if files differ from it; "unknown" outside a git checkout.
+
+    Remembered from the first call on: what runs for hours is the code as it was at the start.
+    """
     folder = Path(__file__).parent
 
     def git(*words: str) -> str:

@@ -4,13 +4,16 @@ A chapter declares the parameters it uses as literals in the cell tagged `parame
 YAML file or of `-p name value` after it; `Settings.from_notebook(globals())` checks the lot.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field
 
+from lddr.config import Config
 from lddr.distill import DistillConfig, Objective
 from lddr.models import ModelConfig
 from lddr.training import FitConfig
+
+Part = TypeVar("Part", bound=Config)
 
 
 class Settings(FitConfig, ModelConfig, DistillConfig):
@@ -44,17 +47,20 @@ class Settings(FitConfig, ModelConfig, DistillConfig):
         plain = (str, int, float, bool, list, dict, type(None))
         return cls.check({k: v for k, v in namespace.items() if isinstance(v, plain) and k[0].islower()})
 
+    def _part(self, kind: type[Part]) -> Part:
+        return kind.check({name: getattr(self, name) for name in kind.model_fields})
+
     @property
     def fit_config(self) -> FitConfig:
         """The part that `fit` reads."""
-        return FitConfig.check({name: getattr(self, name) for name in FitConfig.model_fields})
+        return self._part(FitConfig)
 
     @property
     def cascade_config(self) -> ModelConfig:
         """The part that `build_model` reads."""
-        return ModelConfig.check({name: getattr(self, name) for name in ModelConfig.model_fields})
+        return self._part(ModelConfig)
 
     @property
     def distill_config(self) -> DistillConfig:
         """The part that `Distillation` reads."""
-        return DistillConfig.check({name: getattr(self, name) for name in DistillConfig.model_fields})
+        return self._part(DistillConfig)

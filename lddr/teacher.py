@@ -27,13 +27,13 @@ def on_the_fly(model: RecursiveCascade) -> Teacher:
     """A teacher that registers every batch when it is asked.
 
     Args:
-        model: trained; it is not changed.
+        model: trained; its weights are not changed, but they follow the images to their device.
     """
     model.eval()
 
     def teach(batch: Batch) -> Tensor:
         with torch.no_grad():
-            return model(batch.moving, batch.fixed).displacement
+            return model.to(batch.moving.device)(batch.moving, batch.fixed).displacement
 
     return teach
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from pydantic import Field
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -144,6 +143,8 @@ def fit(
         raise InputError(
             "Stored displacements belong to the images as they are: set augmentation to 0 and mirror to false."
         )
+    from lightning_fabric import Fabric  # here, because importing it takes seconds
+
     fabric = Fabric(
         accelerator=config.device,
         devices=config.devices,
@@ -151,6 +152,8 @@ def fit(
     )
     fabric.launch()
     wrapped, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=config.learning_rate))
+    if distillation:
+        distillation.discriminator.to(fabric.device)
     run = _Run(folder, config, model, optimizer, distillation)
     images = fabric.to_device(images)
     model.train()
