@@ -83,7 +83,12 @@ def main() -> None:
         summary = summarise(rows, test.label_names)
         command = f"python book/baselines.py --dataset {options.dataset}"
         command += f" --pairs {options.pairs}" if options.pairs else ""
-        details = {"method": name, "settings": (register.__doc__ or "").strip(), "threads": 1, "dataset": options.dataset}
+        details = {
+            "method": name,
+            "settings": (register.__doc__ or "").strip(),
+            "threads": 1,
+            "dataset": options.dataset,
+        }
         details |= {"split": {"test": len(test)}, "pairs": "ring", "labels": "linear", "licence": test.licence}
         rounded = [{k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
         record = provenance(command, **details, test=summary, rows=rounded)
