@@ -26,6 +26,7 @@ class ModelConfig(Config):
     affine: Literal["light", "vtn", "none"] = Field("light", description="the first stem")
     cascades: int = Field(1, ge=1, le=10, description="number of dense stems")
     width: int = Field(16, ge=1, description="channels after the first convolution of ldr and vtn (the paper: 16)")
+    levels: int = Field(6, ge=3, le=6, description="halvings of vtn (the paper: 6, made for sides of 128 voxels)")
     size: list[int] = Field(
         [64, 64, 64], min_length=3, max_length=3, description="the volumes it is trained on, voxels"
     )
@@ -43,12 +44,12 @@ def build_model(config: ModelConfig, seed: int | None = None) -> RecursiveCascad
     make_dense = {
         "ldr": lambda: LDR(config.width),
         "ldr_released": LDRReleased,
-        "vtn": lambda: VTN(config.width, config.cascades),
+        "vtn": lambda: VTN(config.width, config.cascades, config.levels),
         "voxelmorph": VoxelMorph,
     }[config.network]
     make_affine = {
         "light": lambda: LightAffine(config.width),
-        "vtn": lambda: VTNAffine(config.size, config.width),
+        "vtn": lambda: VTNAffine(config.size, config.width, config.levels),
         "none": lambda: None,
     }[config.affine]
     return RecursiveCascade(make_affine(), [make_dense() for _ in range(config.cascades)])

@@ -61,16 +61,17 @@ class VTNAffine(nn.Module):
     Args:
         size: (D, H, W) of the volumes it is trained on.
         width: channels after the first convolution (the paper: 16).
+        levels: halvings, see `VTN`.
 
     Source: Zhao et al. 2019 (VTN), affine registration subnetwork; chapter 05.
     """
 
-    def __init__(self, size: Sequence[int], width: int = 16) -> None:
+    def __init__(self, size: Sequence[int], width: int = 16, levels: int = 6) -> None:
         super().__init__()
-        self.encoder = VTNEncoder(width)
-        d, h, w = (-(-n // 64) for n in size)  # six halvings, each rounded up
+        self.encoder = VTNEncoder(width, levels)
+        d, h, w = (-(-n // 2**levels) for n in size)  # every halving is rounded up
         self.grid = (d, h, w)
-        self.head = near_zero(nn.Conv3d(32 * width, 12, self.grid))
+        self.head = near_zero(nn.Conv3d(width * 2 ** (levels - 1), 12, self.grid))
 
     def forward(self, moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
         """Predict the affine map that brings `moving` onto `fixed`: A, `[B, 3, 3]`, and b, `[B, 3]`, voxels."""
