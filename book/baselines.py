@@ -1,6 +1,6 @@
 """Measure two classical tools on the pairs the networks are tested on: ANTs SyN, and Elastix affine + B-spline.
 
-    python book/baselines.py [--dataset hippocampus] [--pairs 50]
+    python book/baselines.py [--tool elastix] [--dataset hippocampus] [--pairs 50]
 
 Both see the very volumes that the networks see, and both answers are turned into a displacement in voxels and measured
 by the same function. Settings are the tools' own defaults for such images, named in the records. Both run on one
@@ -70,18 +70,21 @@ def main() -> None:
     """Register the ring pairs of the test subjects with every tool; one record each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="hippocampus")
+    parser.add_argument("--tool", choices=TOOLS, help="only this one")
     parser.add_argument("--pairs", type=int, help="only the first so many")
     options = parser.parse_args()
     test = load_cohort(options.dataset, "test")
     pairs = evaluation_pairs(len(test))[: options.pairs]
     for name, register in TOOLS.items():
+        if options.tool not in (None, name):
+            continue
         rows = []
         for moving, fixed in tqdm(pairs, desc=name, unit="pair"):
             start = time.perf_counter()
             displacement = register(*(test.images[i, 0].numpy() for i in (moving, fixed)))
             rows.append(measure(test, (moving, fixed), displacement, time.perf_counter() - start, surfaces=True))
         summary = summarise(rows, test.label_names)
-        command = f"python book/baselines.py --dataset {options.dataset}"
+        command = f"python book/baselines.py --tool {name} --dataset {options.dataset}"
         command += f" --pairs {options.pairs}" if options.pairs else ""
         details = {
             "method": name,

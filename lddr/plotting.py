@@ -206,6 +206,8 @@ def show_training(log: Sequence[dict[str, float]], baseline: float | None = None
         right.axhline(baseline, color=MOVING, linestyle="--", label="not registered")
     right.set(xlabel="training step", ylabel="mean Dice of validation pairs")
     right.legend()
+    for ax in (left, right):
+        ax.locator_params(axis="x", nbins=6)
     return figure
 
 

@@ -13,10 +13,12 @@ from lddr.distill import Distillation
 from lddr.errors import InputError
 from lddr.evaluate import evaluate, summarise
 from lddr.models import build_model, load_model, save_model
-from lddr.records import provenance, write_record
+from lddr.records import commit, provenance, write_record
 from lddr.settings import Settings
 from lddr.teacher import StoredTeacher, extract, on_the_fly
 from lddr.training import fit
+
+commit()  # remembered from here on: the record of a run names the code it began with
 
 
 def validator(cohort: Cohort) -> Callable[[RecursiveCascade], dict[str, float]]:

@@ -1,0 +1,72 @@
+"""Every recorded run on real scans by name: list their commands, or make those whose record is missing.
+
+    python book/study.py                    list the commands, with the minutes that the recorded ones took
+    python book/study.py --run [NAME ...]   make the named runs, or all that are missing, one after another
+
+A run that was interrupted goes on where it was. A name may hold wildcards: --run 'student_1cas_*'.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+from tqdm import tqdm
+
+FOLDER = Path("book/records/hippocampus")
+OBJECTIVES = ("none", "l2", "paper", "wgan-gp", "released")
+
+
+def training(name: str, parameters: str, **changes: object) -> list[str]:
+    """The words of one training run that leaves its record under `name`."""
+    changes |= {
+        "folder": f"runs/{name}",
+        "record": f"{FOLDER}/{name}.json",
+        "weights": f"runs/{name}/weights.safetensors",
+    }
+    return ["lddr", "train", f"notebooks/params/{parameters}.yaml", *(f"{k}={v}" for k, v in changes.items())]
+
+
+def commands() -> dict[str, list[str]]:
+    """Name of the record -> command, in an order in which each finds what it needs."""
+    runs = {f"baseline_{tool}": ["python", "book/baselines.py", "--tool", tool] for tool in ("ants_syn", "elastix")}
+    for cascades in (3, 2, 1):
+        name = f"teacher_{cascades}cas"
+        runs[name] = training(name, "hippocampus_teacher", cascades=cascades)
+    return runs
+
+
+def minutes(name: str) -> str:
+    """What the recorded run took, for the list."""
+    file = FOLDER / f"{name}.json"
+    if not file.exists():
+        return "no record"
+    record = json.loads(file.read_text())
+    seconds = record.get("training_seconds", sum(row["seconds"] for row in record["rows"]))
+    return f"{seconds / 60:.0f} min"
+
+
+def main() -> None:
+    """List, or run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", nargs="*", metavar="NAME", help="make these, or all whose record is missing")
+    options = parser.parse_args()
+    runs = commands()
+    if options.run is None:
+        for name, words in runs.items():
+            print(f"# {name}: {minutes(name)}\n{shlex.join(words)}")
+        return
+    chosen = [n for n in runs if any(fnmatch(n, pattern) for pattern in options.run)]
+    if not options.run:
+        chosen = [n for n in runs if not (FOLDER / f"{n}.json").exists()]
+    for name in tqdm(chosen, desc="runs"):
+        tqdm.write(name)
+        program = Path(sys.executable).with_name(runs[name][0])
+        subprocess.run([program, *runs[name][1:]], check=True)
+
+
+if __name__ == "__main__":
+    main()
