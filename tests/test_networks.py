@@ -53,10 +53,10 @@ def awake(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def vtn_encoder(c: int) -> int:
+def vtn_encoder(c: int, levels: int = 6) -> int:
     """conv1, conv2, and from conv3 on a second convolution at each level."""
-    halving = conv(2, c) + sum(conv(c * 2**i, c * 2 ** (i + 1)) for i in range(5))
-    return halving + sum(conv(c * 2**i, c * 2**i) for i in range(2, 6))
+    halving = conv(2, c) + sum(conv(c * 2**i, c * 2 ** (i + 1)) for i in range(levels - 1))
+    return halving + sum(conv(c * 2**i, c * 2**i) for i in range(2, levels))
 
 
 def unet(down: list[int], up: list[int]) -> int:
@@ -92,6 +92,26 @@ def test_vtn_affine_has_the_published_size() -> None:
     stem = VTNAffine((128, 128, 128))
     assert size_of(stem) == vtn_encoder(16) + conv(512, 9, 2) + conv(512, 3, 2)  # 128 / 64 = 2 voxels a side are left
     assert size_of(stem) == pytest.approx(14.1e6, rel=0.005)
+
+
+def test_fewer_levels_leave_out_the_coarsest_layers() -> None:
+    """16, 32, 64, 128 down, and 128->64, (64+64+3)->32, (32+32+3)->16 up; 48 / 16 = 3 and 64 / 16 = 4 voxels are left."""
+    decoder, incoming = 0, 128
+    for skip in (64, 32, 16):
+        decoder += conv(incoming, 3) + conv(3, 3, 4, bias=False) + conv(incoming, skip, 4, bias=False)
+        incoming = skip + skip + 3
+    assert size_of(VTN(levels=4)) == vtn_encoder(16, 4) + decoder + conv(incoming, 3, 4, bias=False)
+    assert size_of(VTNAffine((48, 64, 48), levels=4)) == vtn_encoder(16, 4) + 128 * 12 * 3 * 4 * 3 + 12
+
+
+def test_on_a_single_voxel_only_the_middle_of_a_kernel_ever_learns() -> None:
+    """Why small grids need fewer levels: six halvings of 48 arrive at one voxel, surrounded by padding."""
+    network = VTN(2)
+    network(*pair((48, 64, 48))).sum().backward()
+    gradient = network.encoder.refine[-1].weight.grad
+    assert gradient[:, :, 1, 1, 1].abs().max() > 0
+    gradient[:, :, 1, 1, 1] = 0
+    assert gradient.abs().max() == 0
 
 
 def test_light_affine_size() -> None:

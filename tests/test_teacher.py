@@ -134,3 +134,10 @@ def test_a_student_learns_from_the_file_what_it_would_learn_from_the_teacher(tmp
     assert (students[0] - students[1]).abs().mean() < 0.05 * (without - students[1]).abs().mean()
     with pytest.raises(InputError, match="set augmentation to 0"):
         fit(alone, data.images, FitConfig(steps=1, augmentation=0.2), pairs=PAIRS, progress=False)
+
+
+def test_the_networks_of_a_distillation_follow_the_images_to_their_device():
+    """PyTorch's "meta" device holds shapes and no values; it stands in for a GPU on machines that have none."""
+    model = build_model(ModelConfig(network="ldr", affine="light", cascades=1, width=2, size=[16, 16, 16]), seed=0)
+    images, ids = torch.zeros(2, 1, 16, 16, 16, device="meta"), torch.tensor([0, 1])
+    assert on_the_fly(model)(Batch(images, images, ids, ids)).device.type == "meta"
