@@ -36,6 +36,10 @@ def commands() -> dict[str, list[str]]:
     for cascades in (3, 2, 1):
         name = f"teacher_{cascades}cas"
         runs[name] = training(name, "hippocampus_teacher", cascades=cascades)
+    for seed in (0, 1, 2):
+        for cascades in (1, 2, 3):
+            name = f"student_{cascades}cas_none_seed{seed}"
+            runs[name] = training(name, "hippocampus_students", cascades=cascades, seed=seed)
     return runs
 
 
