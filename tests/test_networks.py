@@ -95,7 +95,7 @@ def test_vtn_affine_has_the_published_size() -> None:
 
 
 def test_fewer_levels_leave_out_the_coarsest_layers() -> None:
-    """16, 32, 64, 128 down, and 128->64, (64+64+3)->32, (32+32+3)->16 up; 48 / 16 = 3 and 64 / 16 = 4 voxels are left."""
+    """16, 32, 64, 128 down; 128->64, (64+64+3)->32, (32+32+3)->16 up; 48 / 16 = 3 and 64 / 16 = 4 voxels are left."""
     decoder, incoming = 0, 128
     for skip in (64, 32, 16):
         decoder += conv(incoming, 3) + conv(3, 3, 4, bias=False) + conv(incoming, skip, 4, bias=False)
