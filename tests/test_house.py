@@ -39,6 +39,7 @@ ORDER = [
     "models",
     "teacher",
     "records",
+    "compare",
     "plotting",
     "diagrams",
     "settings",
