@@ -71,3 +71,29 @@ def test_stated_time_and_memory_are_true_within_a_factor_of_two(path):
     took = nbformat.read(path, as_version=4).metadata["lddr"]
     assert took["seconds"] / 2 <= seconds <= 2 * took["seconds"]
     assert took["memory_mb"] / 2 <= 1000 * float(said[3]) <= 2 * took["memory_mb"]
+
+
+def blocks_of(kind: str) -> list:
+    """(label, python code) of every exercise or solution that holds code, in all chapters."""
+    found = []
+    for path in CHAPTERS:
+        for text in cells(path, "markdown"):
+            for match in re.finditer(r"^(`{3,})\{(exercise|solution)\}(.*?)^\1$", text, re.DOTALL | re.MULTILINE):
+                label = re.search(r"ex-[\w-]+", match[3])[0]
+                code = re.search(r"```python\n(.*?)```", match[3], re.DOTALL)
+                if match[2] == kind and code:
+                    found.append(pytest.param(code[1], id=label))
+    return found
+
+
+@pytest.mark.parametrize("code", blocks_of("exercise"))
+def test_an_exercise_fails_its_own_check_until_it_is_solved(code):
+    assert "TODO" in code
+    with pytest.raises(AssertionError):
+        exec(code, {})
+
+
+@pytest.mark.parametrize("code", blocks_of("solution"))
+def test_the_solution_passes_the_check_of_its_exercise(code):
+    assert "assert" in code
+    exec(code, {})
