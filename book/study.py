@@ -36,7 +36,7 @@ def commands() -> dict[str, list[str]]:
     for cascades in (3, 2, 1):
         name = f"teacher_{cascades}cas"
         runs[name] = training(name, "hippocampus_teacher", cascades=cascades)
-    fine = {"start": "runs/teacher_3cas/weights.safetensors", "learning_rate": 0.0003, "smoothness": 0.5, "steps": 1500}
+    fine = {"start": "runs/teacher_3cas/weights.safetensors", "learning_rate": 0.0003, "smoothness": 0.5, "steps": 1300}
     runs["teacher_3cas_fine"] = training("teacher_3cas_fine", "hippocampus_teacher", cascades=3, **fine)
     for seed in (0, 1, 2):
         for cascades in (1, 2, 3):
