@@ -7,7 +7,7 @@ export JUPYTER_PLATFORM_DIRS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book html refresh test lab clean
+.PHONY: help env book html refresh records test lab clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ html: env  ## render the book from the committed outputs (a minute)
 
 refresh: env  ## execute the chapters and write their outputs back for committing [only="06_student"]
 	@$(RUN) book/build.py refresh $(only)
+
+records: env  ## make the recorded runs whose record is missing (hours; needs the scans) [only="teacher_1cas"]
+	@$(RUN) book/study.py --run $(only)
 
 test: env  ## everything that CI runs
 	@$(RUN) book/build.py test

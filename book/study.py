@@ -33,6 +33,9 @@ def training(name: str, parameters: str, **changes: object) -> list[str]:
 def commands() -> dict[str, list[str]]:
     """Name of the record -> command, in an order in which each finds what it needs."""
     runs = {f"baseline_{tool}": ["python", "book/baselines.py", "--tool", tool] for tool in ("ants_syn", "elastix")}
+    for name, parameters in (("student_1cas_3min", "hippocampus_3min"), ("student_1cas_none", "hippocampus")):
+        words = ["notebooks/06_student.ipynb", f"_build/{name}.ipynb", "-f", f"notebooks/params/{parameters}.yaml"]
+        runs[name] = ["papermill", *words]
     for cascades in (3, 2, 1):
         name = f"teacher_{cascades}cas"
         runs[name] = training(name, "hippocampus_teacher", cascades=cascades)
@@ -68,6 +71,7 @@ def main() -> None:
     chosen = [n for n in runs if any(fnmatch(n, pattern) for pattern in options.run)]
     if not options.run:
         chosen = [n for n in runs if not (FOLDER / f"{n}.json").exists()]
+    Path("_build").mkdir(exist_ok=True)
     for name in tqdm(chosen, desc="runs"):
         tqdm.write(name)
         program = Path(sys.executable).with_name(runs[name][0])
