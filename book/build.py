@@ -146,7 +146,7 @@ def html() -> None:
 
 
 def slowness() -> float:
-    """How much longer this machine takes to import PyTorch and matplotlib than the 2 s it took where limits were set."""
+    """How much longer than 2 seconds, as where the limit was set, this machine takes to import what all chapters do."""
     words = [sys.executable, "-c", "import torch, matplotlib.pyplot"]
     seconds = []
     for _ in range(3):  # the first one also reads the files from disk
