@@ -75,10 +75,8 @@ def main() -> None:
     options = parser.parse_args()
     test = load_cohort(options.dataset, "test")
     pairs = evaluation_pairs(len(test))[: options.pairs]
-    for name, register in TOOLS.items():
-        if options.tool not in (None, name):
-            continue
-        rows = []
+    for name in [options.tool] if options.tool else TOOLS:
+        register, rows = TOOLS[name], []
         for moving, fixed in tqdm(pairs, desc=name, unit="pair"):
             start = time.perf_counter()
             displacement = register(*(test.images[i, 0].numpy() for i in (moving, fixed)))

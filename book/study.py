@@ -9,15 +9,13 @@ A run that was interrupted goes on where it was. A name may hold wildcards: --ru
 import argparse
 import json
 import shlex
-import subprocess
-import sys
 from fnmatch import fnmatch
-from pathlib import Path
+from typing import Any
 
+from build import BUILD, ROOT, call
 from tqdm import tqdm
 
-FOLDER = Path("book/records/hippocampus")
-OBJECTIVES = ("none", "l2", "paper", "wgan-gp", "released")
+FOLDER = "book/records/hippocampus"
 
 
 def training(name: str, parameters: str, **changes: object) -> list[str]:
@@ -48,34 +46,32 @@ def commands() -> dict[str, list[str]]:
     return runs
 
 
-def minutes(name: str) -> str:
-    """What the recorded run took, for the list."""
-    file = FOLDER / f"{name}.json"
-    if not file.exists():
-        return "no record"
-    record = json.loads(file.read_text())
-    seconds = record.get("training_seconds", sum(row["seconds"] for row in record["rows"]))
-    return f"{seconds / 60:.0f} min"
-
-
 def main() -> None:
     """List, or run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", nargs="*", metavar="NAME", help="make these, or all whose record is missing")
     options = parser.parse_args()
     runs = commands()
+    files = {name: ROOT / FOLDER / f"{name}.json" for name in runs}
     if options.run is None:
         for name, words in runs.items():
-            print(f"# {name}: {minutes(name)}\n{shlex.join(words)}")
+            took = minutes(json.loads(files[name].read_text())) if files[name].exists() else "no record"
+            print(f"# {name}: {took}\n{shlex.join(words)}")
         return
-    chosen = [n for n in runs if any(fnmatch(n, pattern) for pattern in options.run)]
-    if not options.run:
-        chosen = [n for n in runs if not (FOLDER / f"{n}.json").exists()]
-    Path("_build").mkdir(exist_ok=True)
-    for name in tqdm(chosen, desc="runs"):
+    unknown = [pattern for pattern in options.run if not any(fnmatch(name, pattern) for name in runs)]
+    if unknown:
+        raise SystemExit(f"There is no run named {', '.join(unknown)}; 'python book/study.py' lists them.")
+    chosen = [name for name in runs if any(fnmatch(name, pattern) for pattern in options.run)]
+    BUILD.mkdir(exist_ok=True)
+    for name in tqdm(chosen or [n for n, file in files.items() if not file.exists()], desc="runs"):
         tqdm.write(name)
-        program = Path(sys.executable).with_name(runs[name][0])
-        subprocess.run([program, *runs[name][1:]], check=True)
+        call(*runs[name])
+
+
+def minutes(record: dict[str, Any]) -> str:
+    """What a recorded run took."""
+    seconds = record.get("training_seconds", sum(row["seconds"] for row in record["rows"]))
+    return f"{seconds / 60:.0f} min"
 
 
 if __name__ == "__main__":

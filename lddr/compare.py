@@ -42,7 +42,7 @@ def compare(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) ->
     Raises:
         ValueError: the records are about different pairs.
 
-    Source: chapter 08.
+    Source: read in chapter 05.
     """
     dice_table([*ours, *theirs])  # refuses records that cannot be compared
     a, b = dice_table(ours), dice_table(theirs)
