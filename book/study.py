@@ -16,6 +16,17 @@ from build import BUILD, ROOT, call
 from tqdm import tqdm
 
 FOLDER = "book/records/hippocampus"
+# The objectives that are compared, and their seeds.
+OBJECTIVES = {"none": (0, 1, 2), "paper": (0, 1, 2), "l2": (0,), "wgan-gp": (0,), "released": (0,)}
+# One factor at a time, away from the defaults of `DistillConfig`, for the literal equation at one cascade.
+ABLATIONS = {
+    "beta": (0.5, 1.0),
+    "gamma": (0.1, 0.5, 0.9),
+    "penalty": (0.0, 10.0),
+    "every": (1, 5),
+    "until": (0.5,),
+    "discriminator": ("released",),
+}
 
 
 def training(name: str, parameters: str, **changes: object) -> list[str]:
@@ -39,10 +50,15 @@ def commands() -> dict[str, list[str]]:
         runs[name] = training(name, "hippocampus_teacher", cascades=cascades)
     fine = {"start": "runs/teacher_3cas/weights.safetensors", "learning_rate": 0.0003, "smoothness": 0.5, "steps": 1300}
     runs["teacher_3cas_fine"] = training("teacher_3cas_fine", "hippocampus_teacher", cascades=3, **fine)
-    for seed in (0, 1, 2):
-        for cascades in (1, 2, 3):
-            name = f"student_{cascades}cas_none_seed{seed}"
-            runs[name] = training(name, "hippocampus_students", cascades=cascades, seed=seed)
+    for cascades in (1, 2, 3):
+        for objective, seeds in OBJECTIVES.items():
+            for seed in seeds:
+                name = f"student_{cascades}cas_{objective}_seed{seed}"
+                runs[name] = training(name, "hippocampus_students", cascades=cascades, objective=objective, seed=seed)
+    for factor, values in ABLATIONS.items():
+        for value in values:
+            name = f"ablation_{factor}_{value}"
+            runs[name] = training(name, "hippocampus_students", objective="paper", **{factor: value})
     return runs
 
 

@@ -1,9 +1,9 @@
-"""Distillation: what a student can learn from a teacher's displacement, in five versions.
+"""Distillation: what a student can learn from a teacher's displacement, by several objectives.
 
-The teacher's displacement phi_t and the student's phi_s are compared directly (`l2`) or through a discriminator D, by
-the posts' equations taken literally (`paper`), as a Wasserstein game (`wgan-gp`), or with the gradients that the
-released code really sends (`released`). `none` leaves the student alone with the images. Source: Part 2 of the posts;
-chapter 08.
+The teacher's displacement phi_t and the student's phi_s are compared directly (`l2`), by the images they make
+(`warped`, not in the posts), or through a discriminator D: by the posts' equations taken literally (`paper`), as a
+Wasserstein game (`wgan-gp`), or with the gradients that the released code really sends (`released`). `none` leaves the
+student alone with the images. Source: Part 2 of the posts; chapter 08.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lddr.config import Config
+from lddr.losses import corrcoef_loss
 from lddr.networks.discriminator import Discriminator, DiscriminatorReleased
+from lddr.warp import warp
 
-Objective = Literal["none", "l2", "paper", "wgan-gp", "released"]
+Objective = Literal["none", "l2", "warped", "paper", "wgan-gp", "released"]
 
 
 class Batch(NamedTuple):
@@ -108,6 +110,8 @@ class Distillation:
                 if config.discriminator == "text"
                 else DiscriminatorReleased(size)
             )
+        # On a CPU the three-channel layers are four times faster when channels lie side by side in memory.
+        self.discriminator.to(memory_format=torch.channels_last_3d)
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9))
 
     def step(self, l_rec: Tensor, student: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -122,31 +126,32 @@ class Distillation:
             What to add to a loss that holds l_rec so that it holds `gamma l_rec + (1 - gamma) l_dis`; and figures for
             the log.
         """
+        change = (self.config.gamma - 1) * l_rec
+        if self.config.objective == "released":  # its l_dis sends no gradient, so nobody need ask the teacher
+            return change, {}
         with torch.no_grad():
             teacher = self.teacher(batch)
         figures = self.discriminator_step(student, teacher)
-        change = (self.config.gamma - 1) * l_rec
-        l_dis = self.student_term(student, teacher)
-        if l_dis is not None:
-            change = change + (1 - self.config.gamma) * l_dis
-            figures["l_dis"] = l_dis.item()
-        return change, figures
+        l_dis = self.student_term(student, teacher, batch.moving)
+        figures["l_dis"] = l_dis.item()
+        return change + (1 - self.config.gamma) * l_dis, figures
 
-    def student_term(self, student: Tensor, teacher: Tensor) -> Tensor | None:
+    def student_term(self, student: Tensor, teacher: Tensor, moving: Tensor) -> Tensor:
         """l_dis as the student sees it; gradients reach phi_s and leave the discriminator's weights alone.
 
         Args:
             student: phi_s, `[B, 3, D, H, W]`, voxels, with its graph.
             teacher: phi_t, the same without.
+            moving: the images they are for, `[B, 1, D, H, W]`.
 
         Returns:
-            One number; None for `released`, whose l_dis sends no gradient.
+            One number.
         """
         objective = self.config.objective
         if objective == "l2":
             return (student - teacher).square().sum(dim=1).mean()
-        if objective == "released":
-            return None
+        if objective == "warped":
+            return corrcoef_loss(warp(moving, student), warp(moving, teacher))
         self.discriminator.requires_grad_(False)
         gap = critic_gap(self.discriminator, student, teacher)
         if objective == "wgan-gp":

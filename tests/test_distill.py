@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from lddr.networks.discriminator import Discriminator, DiscriminatorReleased
 from lddr.training import FitConfig, fit
 
 SIZE = (32, 32, 32)
+MOVING = torch.rand(2, 1, *SIZE, generator=torch.Generator().manual_seed(1))
 
 
 class Linear(torch.nn.Module):
@@ -74,12 +76,12 @@ def test_penalty_reaches_the_student_through_the_joint_deformation():
     assert student.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("objective", ["l2", "paper", "wgan-gp"])
+@pytest.mark.parametrize("objective", ["l2", "warped", "paper", "wgan-gp"])
 def test_student_gets_a_gradient_and_the_discriminator_stays_put(objective):
     distil = distillation(objective)
     student, teacher = fields()
     before = copy.deepcopy(distil.discriminator.state_dict())
-    distil.student_term(student, teacher).backward()
+    distil.student_term(student, teacher, MOVING).backward()
     assert student.grad.abs().sum() > 0
     assert all(p.grad is None for p in distil.discriminator.parameters())
     assert all(p.requires_grad for p in distil.discriminator.parameters())
@@ -128,7 +130,22 @@ def test_released_objective_has_exactly_the_gradient_of_gamma_l_rec():
 
 def test_l2_is_the_mean_squared_length_of_the_difference():
     student, teacher = torch.zeros(2, 3, *SIZE), torch.ones(2, 3, *SIZE)
-    assert distillation("l2").student_term(student, teacher).item() == pytest.approx(3.0)
+    assert distillation("l2").student_term(student, teacher, MOVING).item() == pytest.approx(3.0)
+
+
+def test_warped_compares_what_the_two_make_of_the_moving_image():
+    """A displacement that goes nowhere but in the padding counts for `l2`, not for `warped`; a shifted image does."""
+    moving = torch.zeros(1, 1, *SIZE)
+    moving[..., 8:24, 8:24, 8:24] = torch.rand(16, 16, 16, generator=torch.Generator().manual_seed(0))
+    still = torch.zeros(1, 3, *SIZE)
+    in_padding, shifted = still.clone(), still.clone()
+    in_padding[..., :2, :2, :2] = 1.0
+    shifted[:, 0] = 2.0
+    distil = distillation("warped")
+    assert distil.student_term(in_padding, still, moving).item() == pytest.approx(0, abs=1e-4)
+    rolled = np.corrcoef(moving.roll(-2, dims=2).flatten(), moving.flatten())[0, 1]
+    assert distil.student_term(shifted, still, moving).item() == pytest.approx(1 - rolled, abs=1e-4)
+    assert distillation("l2").student_term(in_padding, still, moving) > 0
 
 
 def test_learning_strategy_is_every_third_step_until_the_end_of_its_share():
