@@ -18,12 +18,15 @@ from tqdm import tqdm
 FOLDER = "book/records/hippocampus"
 # The objectives that are compared, and their seeds.
 OBJECTIVES = {"none": (0, 1, 2), "paper": (0, 1, 2), "l2": (0,), "wgan-gp": (0,), "released": (0,)}
-# A step beyond the paper: the shipped student goes on, with images alone or with the teacher on every step.
-BEYOND = {
+# A step beyond the paper: the shipped student goes on, alone or as each network of a longer cascade, with images alone
+# or with the teacher on every step.
+BEYOND: dict[str, dict[str, object]] = {
     "none": {},
     "warped": {"objective": "warped", "gamma": 0.5, "every": 1},
     "l2": {"objective": "l2", "gamma": 0.95, "every": 1},
 }
+# The learning rates of the released code, with ALDK and for LDR alone, without any teacher.
+SCHEDULES = ("paper", "released_none")
 # One factor at a time, away from the defaults of `DistillConfig`, for the literal equation at one cascade.
 ABLATIONS = {
     "beta": (0.5, 1.0),
@@ -61,9 +64,15 @@ def commands() -> dict[str, list[str]]:
             for seed in seeds:
                 name = f"student_{cascades}cas_{objective}_seed{seed}"
                 runs[name] = training(name, "hippocampus_students", cascades=cascades, objective=objective, seed=seed)
-    for name, changes in BEYOND.items():
-        more = {"start": "student_1cas_none", "smoothness": 0.5, "learning_rate": 0.0005}
-        runs[f"beyond_{name}"] = training(f"beyond_{name}", "hippocampus_students", **(more | changes))
+    going_on = {"start": "student_1cas_none", "smoothness": 0.5, "learning_rate": 0.0005}
+    for cascades, names in ((1, ("none", "warped", "l2")), (2, ("none", "warped")), (3, ("none", "warped"))):
+        for name in (f"beyond_{cascades}cas_{end}" for end in names):
+            changes = going_on | {"cascades": cascades} | BEYOND[name.split("_")[-1]]
+            runs[name] = training(name, "hippocampus_students", **changes)
+    for schedule in SCHEDULES:
+        for seed in (0, 1, 2):
+            name = f"schedule_{schedule}_seed{seed}"
+            runs[name] = training(name, "hippocampus_students", schedule=schedule, seed=seed)
     for factor, values in ABLATIONS.items():
         for value in values:
             name = f"ablation_{factor}_{value}"

@@ -1,5 +1,6 @@
 """What a training run leaves behind: the record every table is read from, and the weights."""
 
+import copy
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -148,6 +149,9 @@ def train_run(settings: Settings) -> dict[str, Any]:
     model = build_model(settings.cascade_config, settings.seed)
     if settings.start:
         started, config, _ = load_model(settings.start)
+        if config.cascades == 1:  # then each network of a longer cascade begins as a copy of the one
+            started.dense.extend(copy.deepcopy(started.dense[0]) for _ in range(1, settings.cascades))
+            config = config.model_copy(update={"cascades": settings.cascades})
         if config != settings.cascade_config:
             raise InputError(f"{settings.start}: this is another network than the settings describe ({config}).")
         model.load_state_dict(started.state_dict())

@@ -22,7 +22,7 @@ class Settings(FitConfig, ModelConfig, DistillConfig):
     dataset: Literal["simulated_brains", "hippocampus"] = Field("simulated_brains", description="which scans")
     subjects: int | None = Field(None, ge=2, description="use only the first so many of each split; null: all")
     objective: Objective = "none"
-    start: str | None = Field(None, description="a model whose weights training starts from; null: from scratch")
+    start: str | None = Field(None, description="a model training starts from; null: from scratch")
     teacher: str | None = Field(None, description="a shipped model's name, or a .safetensors file; null: no teacher")
     store: str | None = Field(None, description="HDF5 file of the teacher's displacements; null: ask it on the fly")
     store_pairs: int = Field(1000, ge=1, description="how many random training pairs the store holds")

@@ -75,6 +75,18 @@ def test_training_can_start_from_a_model(tmp_path, monkeypatch):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_longer_cascade_can_grow_from_a_single_one(tmp_path, monkeypatch):
+    """With a vanishing learning rate, three networks do what the one does three times in a row."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *TINY, "weights=a.safetensors"]) == 0
+    more = ["start=a.safetensors", "cascades=3", "learning_rate=1e-30", "weights=b.safetensors"]
+    assert cli.main(["train", *TINY, *more]) == 0
+    one, three = load_model("a.safetensors")[0], load_model("b.safetensors")[0]
+    assert (len(one.dense), len(three.dense)) == (1, 3)
+    moving, fixed = torch.rand(2, 1, 1, *SIZE)
+    assert torch.equal(three(moving, fixed).displacement, one(moving, fixed, repeats=3).displacement)
+
+
 def test_a_store_is_made_on_the_way_and_gives_a_reproducible_run(tmp_path, teacher, monkeypatch):
     monkeypatch.chdir(tmp_path)
     more = ["objective=l2", f"teacher={teacher}", "store=store.h5", "store_pairs=4", "every=1"]

@@ -57,6 +57,15 @@ def test_paper_schedule_is_constant_for_three_fifths_then_halves_every_fifth() -
     assert [learning_rate(config, step) for step in range(100)] == [0.4] * 60 + [0.2] * 20 + [0.1] * 20
 
 
+def test_the_released_schedule_for_ldr_alone_is_five_ever_smaller_cosines() -> None:
+    config = FitConfig(steps=100, learning_rate=0.64, schedule="released_none")
+    rates = np.array([learning_rate(config, step) for step in range(100)]).reshape(5, 20)
+    assert rates[:, 0] == pytest.approx([0.64, 0.08, 0.04, 0.02, 0.01])
+    assert rates[:, 10] == pytest.approx(rates[:, 0] / 2)
+    assert (np.diff(rates, axis=1) < 0).all()
+    assert (rates[:, -1] < 0.01 * rates[:, 0]).all()
+
+
 def test_the_schedule_reaches_the_optimiser() -> None:
     """Adam's first step moves a weight by the learning rate; a later one by at most 3.2 times its own."""
     model = small_model()
