@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: words of the command line; None takes the real ones.
 
     Returns:
-        Exit code: 0, or 2 after a sentence on what the user should change.
+        The exit code, 0, or 2 after a sentence on what the user should change.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -200,12 +200,8 @@ def _train(options: argparse.Namespace) -> None:
         f"Test: Dice {summary['dice_initial']:.3f} before, {summary['dice_mean']:.3f} after, "
         f"{summary['folding_percent']:.2f} % folded."
     )
-    kept = [name for name in (settings.record, settings.weights) if name]
-    print(
-        f"Next: see {' and '.join(kept)}."
-        if kept
-        else "Next: add record=FILE.json weights=FILE.safetensors to keep it."
-    )
+    kept = " and ".join(name for name in (settings.record, settings.weights) if name)
+    print(f"Next: see {kept}." if kept else "Next: add record=FILE.json weights=FILE.safetensors to keep it.")
 
 
 def _models(options: argparse.Namespace) -> None:

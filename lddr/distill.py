@@ -62,7 +62,7 @@ def adversarial_step(config: DistillConfig, step: int, steps: int) -> bool:
 
 
 def joint_deformation(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
-    """`phi_hat = beta phi_t + (1 - beta) phi_s`, all `[B, 3, D, H, W]` in voxels."""
+    """`phi_hat = beta phi_t + (1 - beta) phi_s`, all `[B, 3, D, H, W]` in voxels; chapter 07."""
     return beta * teacher + (1 - beta) * student
 
 
@@ -87,12 +87,12 @@ def gradient_penalty(discriminator: nn.Module, joint: Tensor) -> tuple[Tensor, T
 
 
 def critic_gap(discriminator: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
-    """`D(phi_s) - D(phi_t)`, `[B]`."""
+    """`D(phi_s) - D(phi_t)`, `[B]`; chapter 07."""
     return discriminator(student) - discriminator(teacher)
 
 
 class Distillation:
-    """A teacher, a discriminator with its optimiser, and the terms they add to the student's loss.
+    """A teacher, a discriminator with its optimiser, and the terms they add to the student's loss (chapter 08).
 
     Args:
         config: see `DistillConfig`.
@@ -111,7 +111,7 @@ class Distillation:
                 else DiscriminatorReleased(size)
             )
         # On a CPU the three-channel layers are four times faster when channels lie side by side in memory.
-        self.discriminator.to(memory_format=torch.channels_last_3d)
+        self.discriminator.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9))
 
     def step(self, l_rec: Tensor, student: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -171,7 +171,7 @@ class Distillation:
             student, teacher: phi_s and phi_t, `[B, 3, D, H, W]`, voxels.
 
         Returns:
-            Figures for the log: D(phi_s), D(phi_t), the penalty and the gradient norm; empty where no D takes part.
+            For the log, D(phi_s), D(phi_t), the penalty and the gradient norm; empty where no D takes part.
         """
         if self.config.objective not in ("paper", "wgan-gp"):
             return {}

@@ -1,7 +1,7 @@
 """Register a list of pairs and measure each."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def evaluate(
     surfaces: bool = False,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Register every pair and measure it.
+    """Register every pair and measure it (chapter 06).
 
     Args:
         model: a trained cascade; it is used on the device where its weights lie.
@@ -37,14 +37,14 @@ def evaluate(
         progress: show a bar.
 
     Returns:
-        One row a pair: `moving`, `fixed` (subject names), `dice`, `jaccard`, `dice_initial`, `folding_percent`,
+        One row a pair, with `moving`, `fixed` (subject names), `dice`, `jaccard`, `dice_initial`, `folding_percent`,
         `jacobian_std`, `seconds` (the network and the warp of the image, nothing else), `dice_LABEL` for each label.
     """
     device = next(model.parameters()).device
     training = model.training
     model.eval()
     rows = []
-    for m, f in _with_progress(pairs, progress):
+    for m, f in tqdm(pairs, desc="registering pairs", unit="pair", disable=not progress):
         moving, fixed = cohort.images[m : m + 1].to(device), cohort.images[f : f + 1].to(device)
         start = time.perf_counter()
         displacement = model(moving, fixed, repeats=repeats).displacement
@@ -98,10 +98,6 @@ def measure(
     if surfaces:
         row["hd95"] = nanmean(hd95(warped_labels, fixed_labels, values, cohort.spacing).values())
     return row
-
-
-def _with_progress(pairs: Sequence[tuple[int, int]], show: bool) -> Iterable[tuple[int, int]]:
-    return tqdm(pairs, desc="registering pairs", unit="pair") if show else pairs
 
 
 def summarise(rows: Sequence[dict[str, Any]], label_names: dict[int, str]) -> dict[str, Any]:
