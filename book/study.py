@@ -69,6 +69,9 @@ def commands() -> dict[str, list[str]]:
         for name in (f"beyond_{cascades}cas_{end}" for end in names):
             changes = going_on | {"cascades": cascades} | BEYOND[name.split("_")[-1]]
             runs[name] = training(name, "hippocampus_students", **changes)
+    for model in ("student_1cas_none", "teacher_3cas_fine"):  # how well are pairs of TRAINING subjects registered?
+        words = ["evaluate", "--dataset", "hippocampus", "--split", "train", "--model", model]
+        runs[f"seen_{model}"] = ["lddr", *words, "--json", f"{FOLDER}/seen_{model}.json"]
     for schedule in SCHEDULES:
         for seed in (0, 1, 2):
             name = f"schedule_{schedule}_seed{seed}"
