@@ -14,6 +14,23 @@ from lddr.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# The sections of a chapter, in this order; what stands between them is each chapter's own.
+TEMPLATE = [
+    "Set-up",
+    "Parameters",
+    "Predict first",
+    "The idea",
+    "Build it from scratch",
+    "Check it",
+    "Break it",
+    "Ours and the paper's",
+    "On your own pair",
+    "Summary and pitfalls",
+    "Exercises",
+    "What comes next",
+]
+EVERYWHERE = {"Set-up", "Parameters", "Summary and pitfalls", "Exercises", "What comes next"}
+IN_A_CHAPTER = {"Predict first", "The idea", "Break it"}
 spec = importlib.util.spec_from_file_location("build", ROOT / "book" / "build.py")
 build = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(build)
@@ -55,13 +72,52 @@ def test_outputs_are_those_of_this_code(path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
-def test_the_chapter_has_its_parts_and_short_cells(path):
+def test_the_chapter_has_its_parts_in_order(path):
     text = cells(path, "markdown")
-    assert re.match(r"# .+\n\n\*\*Claim\.\*\* .+\n\n\*Source: ", text[0])
-    headings = [line for cell in text for line in cell.splitlines() if line.startswith("## ")]
-    wanted = ["## Set-up", "## Parameters", "## Summary and pitfalls", "## Exercises"]
-    assert [h for h in headings if h in wanted] == wanted
-    assert max(len(cell.splitlines()) for cell in cells(path, "code")) <= 25
+    number = path.stem[:2] if path.stem[:2].isdigit() else ""
+    assert re.match(rf"# {number and number + ' · '}.+\n\n\*\*Claim\.\*\* .+\n\n\*Source: ", text[0])
+    lines = re.sub(r"```.*?```", "", "\n".join(text), flags=re.DOTALL).splitlines()
+    headings = [line.removeprefix("## ").split(":")[0] for line in lines if line.startswith("## ")]
+    assert [h for h in headings if h in TEMPLATE] == [h for h in TEMPLATE if h in headings]
+    wanted = EVERYWHERE | (IN_A_CHAPTER if number else set()) | (set(TEMPLATE) if "01" <= number <= "08" else set())
+    assert wanted - set(headings) == set()
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_code_cells_are_short_and_use_what_they_import(path):
+    code = cells(path, "code")
+    assert max(len(cell.splitlines()) for cell in code) <= 25
+    tree = list(ast.walk(ast.parse("\n".join(code))))
+    imported = [name for node in tree if isinstance(node, ast.Import | ast.ImportFrom) for name in node.names]
+    used = {node.id for node in tree if isinstance(node, ast.Name)}
+    assert {(name.asname or name.name).split(".")[0] for name in imported} - used == set()
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_every_figure_has_an_alternative_text(path):
+    alternatives = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        outputs = [o.data for o in cell.get("outputs", []) if "data" in o]
+        pictures = sum("image/png" in data for data in outputs)
+        assert pictures <= 1, f"cell {cell.id}: one text cannot stand for several figures"
+        if pictures:
+            alternatives.append((cell.id, cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")))
+        tags = [tag for data in outputs for tag in re.findall(r"<img\b[^>]*>", data.get("text/html", ""))]
+        tags += re.findall(r"<img\b[^>]*>", cell.source) if cell.cell_type == "markdown" else []
+        assert all(re.search(r'\balt="[^"]+"', tag) for tag in tags), f"cell {cell.id}: a picture without alt"
+        assert "![](" not in cell.source
+    assert [cell for cell, alt in alternatives if len(alt.split()) < 5] == []
+    assert len({alt for _, alt in alternatives}) == len(alternatives), "two figures with the same text"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_what_is_compared_is_rounded_far_above_float_noise(path):
+    tagged = [c for c in nbformat.read(path, as_version=4).cells if "nbval-check-output" in c.metadata.get("tags", [])]
+    assert tagged
+    for cell in tagged:
+        text = "".join(o.text for o in cell.outputs if o.output_type == "stream")
+        assert text, f"cell {cell.id}: nothing to compare"
+        assert not re.search(r"\d\.\d{5}|\.\d+e[+-]\d", text), f"cell {cell.id}: more digits than all machines agree on"
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
@@ -84,6 +140,16 @@ def blocks_of(kind: str) -> list:
                 if match[2] == kind and code:
                     found.append(pytest.param(code[1], id=label))
     return found
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_exercises_are_of_three_kinds_and_their_solutions_unfold(path):
+    text = "\n".join(cells(path, "markdown"))
+    asked = re.findall(r"\{exercise\}\n:label: (ex-[\w-]+)\n", text)
+    assert re.findall(r"\{solution\} (ex-[\w-]+)\n:class: dropdown\n", text) == asked
+    names = {label.split("-", 2)[2] for label in asked}
+    assert {"recall", "open"} <= names
+    assert re.search(r"\{exercise\}(?:(?!\{solution\}).)*TODO", text, re.DOTALL), "no exercise with a TODO"
 
 
 @pytest.mark.parametrize("code", blocks_of("exercise"))
