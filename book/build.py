@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -96,11 +97,13 @@ def code_hash(notebook: Path) -> str:
 def strip_traces(path: Path, seconds: float, memory: float) -> None:
     """Drop papermill's timestamps and paths from an executed notebook, and note what it took."""
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("papermill", None)
+    for name in ("papermill", "widgets"):
+        notebook.metadata.pop(name, None)
     notebook.metadata["lddr"] = {
         "seconds": round(seconds),
         "memory_mb": round(memory),
         "code": code_hash(path),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "versions": {name: version(name) for name in ("torch", "numpy", "monai", "jupyter-book")},
     }
     for cell in notebook.cells:
@@ -109,6 +112,10 @@ def strip_traces(path: Path, seconds: float, memory: float) -> None:
         cell.metadata.get("tags", []).sort()
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+            # Progress bars are for who waits; in a page they would only fetch a script from the network.
+            cell.outputs = [
+                o for o in cell.outputs if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
+            ]
     nbformat.write(notebook, path)
 
 
@@ -127,8 +134,38 @@ def execute_all(names: list[str]) -> None:
         print(f"{seconds:.0f} s, {memory:.0f} MB")
 
 
+def status_table(chapters: dict[str, nbformat.NotebookNode]) -> str:
+    """One line for each chapter: what its notebook notes about its last run."""
+    lines = [["chapter", "seconds", "MB", "of this code", "machine", "versions"], ["---", "--:", "--:", *["---"] * 3]]
+    for name, notebook in chapters.items():
+        took = notebook.metadata.get("lddr", {})
+        title = notebook.cells[0].source.splitlines()[0].removeprefix("# ").split(":")[0]
+        fresh = "yes" if took.get("code") == code_hash(STAGING / "notebooks" / f"{name}.ipynb") else "no"
+        run = [took.get("seconds", "not run"), took.get("memory_mb", ""), fresh, took.get("machine", "not noted")]
+        versions = ", ".join(f"{library} {number}" for library, number in took.get("versions", {}).items())
+        lines.append([f"[{title}](../notebooks/{name})", *map(str, run), versions])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def fill_pages() -> None:
+    """Write into the staged pages what the staged notebooks say: the status table, the minutes of the paths."""
+    toc = (STAGING / "book" / "_toc.yml").read_text()
+    names = re.findall(r"file: notebooks/(\w+)", toc)
+    chapters = {name: nbformat.read(STAGING / "notebooks" / f"{name}.ipynb", as_version=4) for name in names}
+
+    def minutes(match: re.Match[str]) -> str:
+        chosen = names if match[1] == "all" else match[1].split()
+        seconds = sum(chapters[name].metadata.get("lddr", {}).get("seconds", 0) for name in chosen)
+        return f"{max(1, round(seconds / 60))} min"
+
+    for page in (STAGING / "book").glob("*.md"):
+        text = page.read_text().replace("<!-- status -->", status_table(chapters))
+        page.write_text(re.sub(r"<!-- minutes: (.+?) -->", minutes, text))
+
+
 def render() -> None:
     """Build the staged book from scratch; every warning is an error."""
+    fill_pages()
     for old in ("html", ".doctrees", "jupyter_execute"):
         shutil.rmtree(BUILD / old, ignore_errors=True)
     toc = STAGING / "book" / "_toc.yml"

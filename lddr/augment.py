@@ -47,7 +47,7 @@ def free_form_field(
 
 
 def augment(images: Tensor, amplitude: float, generator: torch.Generator) -> Tensor:
-    """Bend every image by its own random free-form field.
+    """Bend every image by its own random free-form field (chapter 06).
 
     Args:
         images: `[B, 1, D, H, W]`.

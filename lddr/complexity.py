@@ -23,8 +23,7 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     """How many numbers a model has learnt.
 
     Returns:
-        "total", and for a cascade also each stem: "affine" (if there is one), "dense1", "dense2", ... A stem that
-        stands twice in a cascade counts once in the total.
+        "total", and for a cascade each stem, "affine", "dense1", ... One that stands twice counts once in the total.
     """
     counts = {"total": _size(model)}
     affine = getattr(model, "affine", None)
@@ -81,7 +80,7 @@ def latency(model: nn.Module, size: Sequence[int], runs: int = 5) -> float:
         runs: how many registrations are timed, after one that is not (it sets up kernels and caches).
 
     Returns:
-        Seconds. They hold for this machine, its load and its number of threads: see `lddr.records.machine`.
+        Seconds. They hold for this machine, its load and its number of threads; see `lddr.records.machine`.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)

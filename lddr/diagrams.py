@@ -53,7 +53,7 @@ def draw_layers(ax: Axes, layers: Sequence[Layer], inputs: Layer, skips: Sequenc
         ax: where; made wide and without axes.
         layers: of `trace`, those to show.
         inputs: what goes in, drawn first.
-        skips: (from, to) positions in [inputs, *layers] that are joined by an arc.
+        skips: (from, to) positions in `[inputs, *layers]` that are joined by an arc.
     """
     x, tops = 0.0, []
     for position, layer in enumerate([inputs, *layers]):

@@ -123,8 +123,7 @@ class Distillation:
             batch: what the student saw, for the teacher.
 
         Returns:
-            What to add to a loss that holds l_rec so that it holds `gamma l_rec + (1 - gamma) l_dis`; and figures for
-            the log.
+            What added to l_rec makes `gamma l_rec + (1 - gamma) l_dis` of it; and figures for the log.
         """
         change = (self.config.gamma - 1) * l_rec
         if self.config.objective == "released":  # its l_dis sends no gradient, so nobody need ask the teacher

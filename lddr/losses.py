@@ -38,7 +38,7 @@ def corrcoef(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def corrcoef_loss(warped: Tensor, fixed: Tensor) -> Tensor:
-    """Reconstruction loss `l_rec = 1 - CorrCoef(warped, fixed)`, mean over the batch.
+    """Reconstruction loss `l_rec = 1 - CorrCoef(warped, fixed)`, mean over the batch (chapter 04).
 
     Args:
         warped, fixed: `[B, 1, D, H, W]`, intensities in [0, 1].
@@ -76,7 +76,7 @@ def orthogonality(matrix: Tensor, eps: float = 1e-5) -> Tensor:
     Returns:
         One number, mean over the batch.
 
-    Source: Zhao et al. 2019 (VTN), orthogonality loss.
+    Source: Zhao et al. 2019 (VTN), orthogonality loss; chapter 05.
     """
     gram = matrix.mT @ matrix + eps * torch.eye(3, device=matrix.device, dtype=matrix.dtype)
     s1 = torch.einsum("bii->b", gram)
@@ -91,6 +91,6 @@ def volume_change(matrix: Tensor) -> Tensor:
     Args:
         matrix: A, `[B, 3, 3]`.
 
-    Source: Zhao et al. 2019 (VTN), determinant loss.
+    Source: Zhao et al. 2019 (VTN), determinant loss; chapter 05.
     """
     return (torch.linalg.det(matrix) - 1).square().mean() / 2

@@ -9,7 +9,7 @@ from lddr.warp import jacobian_determinant
 
 
 def overlap(a: Tensor, b: Tensor, labels: Sequence[int]) -> tuple[dict[int, float], dict[int, float]]:
-    """Dice and Jaccard of each label.
+    """Dice and Jaccard of each label (chapter 00).
 
     A label absent from both maps has no overlap to measure: NaN, left out of means. Absent from one only: 0.
 
@@ -35,7 +35,7 @@ def nanmean(values: Iterable[float]) -> float:
 
 
 def hd95(a: Tensor, b: Tensor, labels: Sequence[int], spacing: float = 1.0) -> dict[int, float]:
-    """95th percentile of the symmetric surface distance of each label, millimetres, by MONAI.
+    """95th percentile of the symmetric surface distance of each label, millimetres, by MONAI (chapter 06).
 
     Args:
         a, b: integer label maps `[1, 1, D, H, W]`.
@@ -59,14 +59,13 @@ def hd95(a: Tensor, b: Tensor, labels: Sequence[int], spacing: float = 1.0) -> d
 
 
 def regularity(displacement: Tensor) -> tuple[float, float]:
-    """How plausible a map is: the share of folded voxels and the spread of the Jacobian determinant.
+    """How plausible a map is: the share of folded voxels and the spread of the Jacobian determinant (chapter 02).
 
     Args:
         displacement: `[1, 3, D, H, W]`, voxels.
 
     Returns:
-        Percent of voxels with determinant <= 0, and the standard deviation of the determinant over all voxels (the
-        released code calls this standard deviation `jacobian_det`).
+        Percent of voxels with determinant <= 0, and the determinant's standard deviation (released: `jacobian_det`).
     """
     determinant = jacobian_determinant(displacement)
     return 100 * (determinant <= 0).float().mean().item(), determinant.std().item()

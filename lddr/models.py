@@ -33,7 +33,7 @@ class ModelConfig(Config):
 
 
 def build_model(config: ModelConfig, seed: int | None = None) -> RecursiveCascade:
-    """An untrained cascade; near the identity, because every head starts near zero.
+    """An untrained cascade; near the identity, because every head starts near zero (chapter 06).
 
     Args:
         config: what to build.
@@ -76,7 +76,7 @@ def save_model(
 
 
 def load_model(name_or_path: str | Path) -> tuple[RecursiveCascade, ModelConfig, dict[str, Any]]:
-    """Load a shipped model by name, or any saved one by path.
+    """Load a shipped model by name, or any saved one by path (chapter 00).
 
     Args:
         name_or_path: a name from `shipped_models`, or a `.safetensors` file.

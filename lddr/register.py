@@ -60,7 +60,7 @@ def _indices(shape: Sequence[int]) -> np.ndarray:
 def register(
     fixed: Scan, moving: Scan, model: RecursiveCascade, size: Sequence[int], spacing: float, repeats: int = 1
 ) -> PointMap:
-    """Find the map that brings one scan onto another.
+    """Find the map that brings one scan onto another (chapter 13).
 
     Both scans are normalised here. The middles of the two volumes are taken to correspond roughly; where a scanner put
     its origin plays no part.

@@ -24,7 +24,7 @@ from lddr.models import weights_hash
 
 
 def on_the_fly(model: RecursiveCascade) -> Teacher:
-    """A teacher that registers every batch when it is asked.
+    """A teacher that registers every batch when it is asked (chapter 05).
 
     Args:
         model: trained; its weights are not changed, but they follow the images to their device.
@@ -122,7 +122,7 @@ def extract(
 
 
 class StoredTeacher:
-    """A teacher that looks its displacements up in a file that `extract` wrote.
+    """A teacher that looks its displacements up in a file that `extract` wrote (chapter 05).
 
     Args:
         path: of the file.

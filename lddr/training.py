@@ -52,7 +52,7 @@ class FitConfig(Config):
 
 
 def reconstruction_loss(result: Registration, fixed: Tensor, config: FitConfig) -> dict[str, Tensor]:
-    """The unsupervised objective, term by term: similarity of the LAST warped image, roughness of every dense field.
+    """The unsupervised objective, term by term: similarity of the LAST image, roughness of every field; chapter 06.
 
     Args:
         result: of the cascade.
@@ -90,7 +90,7 @@ def learning_rate(config: FitConfig, step: int) -> float:
 def draw_batch(
     images: Tensor, config: FitConfig, step: int, rank: int = 0, pairs: Sequence[tuple[int, int]] | None = None
 ) -> Batch:
-    """The pairs of step `step`: a function of its arguments, nothing else.
+    """The pairs of step `step`: a function of its arguments, nothing else (chapter 08).
 
     Args:
         images: `[N, 1, D, H, W]`.
@@ -138,7 +138,7 @@ def fit(
         progress: show a bar.
 
     Returns:
-        The log: one row every `log_every` steps, and one for each validation; each with the `seconds` spent so far,
+        The log, one row every `log_every` steps, and one for each validation; each with the `seconds` spent so far,
         those of interrupted runs included, validation left out.
 
     Raises:

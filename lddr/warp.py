@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def identity_grid(size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
-    """Voxel coordinates of every voxel.
+    """Voxel coordinates of every voxel; chapter 02 begins with them.
 
     Args:
         size: (D, H, W).
@@ -54,7 +54,7 @@ def warp(image: Tensor, displacement: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def warp_labels(labels: Tensor, displacement: Tensor, mode: str = "linear") -> Tensor:
-    """Warp a map of integer labels without ever inventing a label.
+    """Warp a map of integer labels without ever inventing a label (chapter 02).
 
     Args:
         labels: `[B, 1, D, H, W]`, integers.
@@ -95,7 +95,7 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
 
 
 def affine_displacement(matrix: Tensor, translation: Tensor, size: Sequence[int]) -> Tensor:
-    """An affine map about the centre of the grid, written as a displacement.
+    """An affine map about the centre of the grid, written as a displacement (chapter 03).
 
     `u(x) = (A - I)(x - c) + b`, c the centre of the grid.
 
@@ -133,7 +133,7 @@ def compose_with_affine(matrix: Tensor, affine_field: Tensor, displacement: Tens
 
 
 def jacobian(displacement: Tensor) -> Tensor:
-    """Jacobian matrix of the map `x -> x + u(x)` at every voxel, by second-order differences.
+    """Jacobian matrix of the map `x -> x + u(x)` at every voxel, by second-order differences (chapter 02).
 
     Args:
         displacement: `[B, 3, D, H, W]`, voxels, every side at least 3.
@@ -159,7 +159,7 @@ def jacobian_determinant(displacement: Tensor) -> Tensor:
 
 
 def resize_displacement(displacement: Tensor, size: Sequence[int]) -> Tensor:
-    """The same motion on a finer or coarser grid over the same space.
+    """The same motion on a finer or coarser grid over the same space; see the page "Conventions".
 
     Values are in voxels, so they are rescaled with the voxel size: twice the intervals, twice the number.
 
@@ -206,10 +206,9 @@ def integrate_velocity(velocity: Tensor, squarings: int = 7) -> Tensor:
         squarings: the field is divided by 2^squarings, then composed with itself that many times.
 
     Returns:
-        `[B, 3, D, H, W]`, voxels. With a smooth velocity this is a diffeomorphism, and the negative velocity
-        gives its inverse.
+        `[B, 3, D, H, W]`, voxels. With a smooth velocity a diffeomorphism; the negative velocity gives its inverse.
 
-    Source: Arsigny et al., MICCAI 2006.
+    Source: Arsigny et al., MICCAI 2006; chapter 02.
     """
     displacement = velocity / 2**squarings
     for _ in range(squarings):

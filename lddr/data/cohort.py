@@ -42,7 +42,7 @@ class Cohort:
 
 
 def evaluation_pairs(n: int, kind: str = "ring") -> list[tuple[int, int]]:
-    """The fixed list of (moving, fixed) pairs on which results are reported.
+    """The fixed list of (moving, fixed) pairs on which results are reported; chapter 06.
 
     Args:
         n: number of subjects.

@@ -17,7 +17,7 @@ def normalise(scan: Scan, low: float = 5, high: float = 98) -> Scan:
     percentiles were chosen on validation pairs of hippocampus MR: further out, a few extreme voxels take the range.
 
     Args:
-        scan: an intensity image.
+        scan: an intensity image, as chapter 01 reads it.
         low, high: percentiles.
 
     Returns:
@@ -32,7 +32,7 @@ def normalise(scan: Scan, low: float = 5, high: float = 98) -> Scan:
 
 
 def grid_affine(scan: Scan, size: Sequence[int], spacing: float | Sequence[float]) -> np.ndarray:
-    """The affine of a network grid laid over the middle of a scan, along the scan's own axes.
+    """The affine of a network grid laid over the middle of a scan, along the scan's own axes (chapter 01).
 
     Where the spacing is the scan's own, the grid is shifted by at most half a voxel so that voxels fall onto voxels and
     nothing is interpolated.
@@ -55,7 +55,7 @@ def grid_affine(scan: Scan, size: Sequence[int], spacing: float | Sequence[float
 
 
 def to_grid(scan: Scan, affine: np.ndarray, size: Sequence[int], labels: bool = False) -> np.ndarray:
-    """Resample a scan onto a grid.
+    """Resample a scan onto a grid (chapter 01).
 
     Images are blurred first where the grid is coarser (so that fine detail does not turn into noise) and interpolated
     linearly; labels take the nearest voxel. Outside the scan both are 0, so normalise an image before you resample it.
@@ -79,7 +79,7 @@ def to_grid(scan: Scan, affine: np.ndarray, size: Sequence[int], labels: bool = 
 
 
 def check_extent(scan: Scan, size: Sequence[int], spacing: float) -> None:
-    """Refuse a scan that cannot be what the network was trained on.
+    """Refuse a scan that cannot be what the network was trained on (chapter 13).
 
     Raises:
         InputError: less than a quarter or more than four times the grid along some axis.

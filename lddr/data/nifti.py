@@ -63,7 +63,7 @@ def _load(path: str | Path) -> Scan:
 
 
 def read_image(path: str | Path) -> Scan:
-    """Read an intensity image.
+    """Read an intensity image; chapter 01 does it step by step.
 
     Args:
         path: a `.nii` or `.nii.gz` file with one 3-D volume (trailing axes of length 1 are dropped).

@@ -49,7 +49,7 @@ class SimulatedCohort(Cohort):
         """The displacement that brings subject `moving` onto subject `fixed`, up to the error of integrating it.
 
         Subject i is `T(x + u_i(x))` with `u_i = exp(v_i)`. The wanted map is "out of the moving subject into the
-        template", which is exp(-v_m), then "out of the template into the fixed one".
+        template", which is exp(-v_m), then "out of the template into the fixed one"; chapter 08.
 
         Args:
             moving, fixed: indices into the cohort.
