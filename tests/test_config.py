@@ -23,7 +23,7 @@ from lddr.training import FitConfig
         ({"learning_rate": "1e-3"}, "Parameter 'learning_rate' is '1e-3': input should be a valid number."),
         ({"learning_rate": 0.0}, "Parameter 'learning_rate' is 0.0: input should be greater than 0."),
         ({"augmentation": 1.5}, "Parameter 'augmentation' is 1.5: input should be less than or equal to 1."),
-        ({"schedule": "linear"}, "Parameter 'schedule' is 'linear': input should be 'cosine', 'paper' or 'released_none'."),
+        ({"schedule": "line"}, "Parameter 'schedule' is 'line': input should be 'cosine', 'paper' or 'released_none'."),
     ],
 )
 def test_a_mistake_is_answered_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
