@@ -158,8 +158,9 @@ def fill_pages() -> None:
         seconds = sum(chapters[name].metadata.get("lddr", {}).get("seconds", 0) for name in chosen)
         return f"{max(1, round(seconds / 60))} min"
 
+    status = status_table(chapters)
     for page in (STAGING / "book").glob("*.md"):
-        text = page.read_text().replace("<!-- status -->", status_table(chapters))
+        text = page.read_text().replace("<!-- status -->", status)
         page.write_text(re.sub(r"<!-- minutes: (.+?) -->", minutes, text))
 
 

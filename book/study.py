@@ -66,8 +66,8 @@ def commands() -> dict[str, list[str]]:
                 runs[name] = training(name, "hippocampus_students", cascades=cascades, objective=objective, seed=seed)
     going_on = {"start": "student_1cas_none", "smoothness": 0.5, "learning_rate": 0.0005}
     for cascades, names in ((1, ("none", "warped", "l2")), (2, ("none", "warped")), (3, ("none", "warped"))):
-        for name in (f"beyond_{cascades}cas_{end}" for end in names):
-            changes = going_on | {"cascades": cascades} | BEYOND[name.split("_")[-1]]
+        for end in names:
+            name, changes = f"beyond_{cascades}cas_{end}", going_on | {"cascades": cascades} | BEYOND[end]
             runs[name] = training(name, "hippocampus_students", **changes)
     for model in ("student_1cas_none", "teacher_3cas_fine"):  # how well are pairs of TRAINING subjects registered?
         words = ["evaluate", "--dataset", "hippocampus", "--split", "train", "--model", model]
