@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
+from lddr.evaluate import summarise
+
 
 def dice_table(records: Sequence[dict[str, Any]]) -> np.ndarray:
     """Dice of every pair and seed.
@@ -57,3 +59,40 @@ def compare(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) ->
     low, high = np.quantile([gain_of_a_draw() for _ in range(5000)], [0.025, 0.975]).tolist()
     p = wilcoxon(difference).pvalue if difference.any() else 1.0
     return {"gain": float(difference.mean()), "low": low, "high": high, "p": float(p)}
+
+
+def across_folds(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One record out of those of a cross-validation: every subject tested once, by a model that never saw it.
+
+    Args:
+        folds: records that differ in their fold only.
+
+    Returns:
+        The first record with the rows of all, and figures over all pairs in `test`.
+    """
+    rows = [row for record in folds for row in record["rows"]]
+    labels = [int(k.removeprefix("dice_")) for k in rows[0] if k.startswith("dice_") and k != "dice_initial"]
+    names = folds[0].get("test", folds[0])["dice_per_label"]  # a record of `lddr evaluate` has its figures on top
+    return folds[0] | {"rows": rows, "test": summarise(rows, dict(zip(labels, names, strict=True)))}
+
+
+def table_row(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]] | None = None) -> dict[str, str]:
+    """A line of the book's tables, from the records of one method.
+
+    Args:
+        runs: records, one a seed.
+        reference: those of the method it is compared with; None leaves the comparison out.
+
+    Returns:
+        Column -> text: seeds, Dice (with the standard deviation over seeds), folded %, and the gain over the reference
+        with its interval and p.
+    """
+    dice = dice_table(runs).mean(axis=0)
+    spread = f" ± {dice.std(ddof=1):.3f}" if len(runs) > 1 else ""
+    folded = np.mean([run["test"]["folding_percent"] for run in runs])
+    row = {"seeds": str(len(runs)), "Dice": f"{dice.mean():.3f}{spread}", "folded %": f"{folded:.3f}"}
+    if reference:
+        gain = compare(runs, reference)
+        row |= {"gain": f"{gain['gain']:+.4f}", "95 % interval": f"{gain['low']:+.3f}, {gain['high']:+.3f}"}
+        row |= {"p": f"{gain['p']:.0e}"}
+    return row

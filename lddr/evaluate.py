@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lddr.adapt import adapt
 from lddr.cascade import RecursiveCascade
 from lddr.data.cohort import Cohort
 from lddr.metrics import hd95, nanmean, overlap, regularity
-from lddr.warp import warp_labels
+from lddr.training import FitConfig
+from lddr.warp import resize_displacement, warp_labels
 
 
 @torch.no_grad()
@@ -24,6 +26,8 @@ def evaluate(
     label_mode: str = "linear",
     surfaces: bool = False,
     progress: bool = False,
+    fine: Cohort | None = None,
+    adapt_with: FitConfig | None = None,
 ) -> list[dict[str, Any]]:
     """Register every pair and measure it (chapter 06).
 
@@ -35,6 +39,8 @@ def evaluate(
         label_mode: how labels are warped, see `warp_labels`.
         surfaces: also measure HD95 (slower).
         progress: show a bar.
+        fine: the same subjects on a finer grid over the same box: the displacement is resized to it and measured there.
+        adapt_with: go on training on each pair itself before it is registered, see `lddr.adapt`.
 
     Returns:
         One row a pair, with `moving`, `fixed` (subject names), `dice`, `jaccard`, `dice_initial`, `folding_percent`,
@@ -47,11 +53,14 @@ def evaluate(
     for m, f in tqdm(pairs, desc="registering pairs", unit="pair", disable=not progress):
         moving, fixed = cohort.images[m : m + 1].to(device), cohort.images[f : f + 1].to(device)
         start = time.perf_counter()
-        displacement = model(moving, fixed, repeats=repeats).displacement
+        used = adapt(model, moving, fixed, adapt_with) if adapt_with else model
+        displacement = used(moving, fixed, repeats=repeats).displacement
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - start
-        rows.append(measure(cohort, (m, f), displacement, seconds, label_mode, surfaces))
+        if fine:
+            displacement = resize_displacement(displacement, fine.size)
+        rows.append(measure(fine or cohort, (m, f), displacement, seconds, label_mode, surfaces))
     model.train(training)
     return rows
 
@@ -64,7 +73,7 @@ def measure(
     label_mode: str = "linear",
     surfaces: bool = False,
 ) -> dict[str, Any]:
-    """Measure one displacement, whoever found it: a network here, a classical tool in `book/baselines.py`.
+    """Measure one displacement, whoever found it: a network here, a classical tool in `lddr.baselines`.
 
     Args:
         cohort: labels and names.

@@ -60,7 +60,7 @@ def write_run(
         model: as trained.
         log: of `fit`.
         cohorts: train, validation and test.
-        rows: of `evaluate` on the ring pairs of the test subjects.
+        rows: of `evaluate` on the pairs of the test subjects that the settings name.
 
     Returns:
         The figures of the test pairs, as `summarise` gives them.
@@ -79,7 +79,7 @@ def write_run(
             "dataset": settings.dataset,
             "parameters": settings.model_dump(),
             "split": {cohort.split: len(cohort) for cohort in cohorts},
-            "pairs": "ring",
+            "pairs": settings.pairs,
             "labels": "linear",
             "weights": sum(weight.numel() for weight in model.parameters()),
             "training_seconds": log[-1]["seconds"],
@@ -99,6 +99,24 @@ def write_run(
         about |= {name: summary[name] for name in ("dice_mean", "dice_initial", "folding_percent")}
         save_model(settings.weights, model, settings.cascade_config, about | {"record": settings.record})
     return summary
+
+
+def load_splits(settings: Settings, *splits: str) -> list[Cohort]:
+    """The cohorts a run works on; without names, train, validation and test.
+
+    Raises:
+        InputError: scans that are not there or cannot be used.
+    """
+    return [
+        load_cohort(
+            settings.dataset,
+            split,
+            size=settings.size,
+            subjects=settings.train_subjects if split == "train" and settings.train_subjects else settings.subjects,
+            fold=settings.fold,
+        )
+        for split in splits or ("train", "validation", "test")
+    ]
 
 
 def make_distillation(settings: Settings, train: Cohort) -> tuple[Distillation | None, list[tuple[int, int]] | None]:
@@ -141,11 +159,7 @@ def train_run(settings: Settings) -> dict[str, Any]:
     Returns:
         The figures of the test pairs, as `summarise` gives them.
     """
-    cohorts = [
-        load_cohort(settings.dataset, split, size=settings.size, subjects=settings.subjects)
-        for split in ("train", "validation", "test")
-    ]
-    train, validation, test = cohorts
+    train, validation, test = cohorts = load_splits(settings)
     model = build_model(settings.cascade_config, settings.seed)
     if settings.start:
         started, config, _ = load_model(settings.start)
@@ -155,7 +169,11 @@ def train_run(settings: Settings) -> dict[str, Any]:
         if config != settings.cascade_config:
             raise InputError(f"{settings.start}: this is another network than the settings describe ({config}).")
         model.load_state_dict(started.state_dict())
-    distillation, pairs = make_distillation(settings, train)
-    log = fit(model, train.images, settings.fit_config, settings.folder, validator(validation), distillation, pairs)
-    rows = evaluate(model, test, evaluation_pairs(len(test)), surfaces=True, progress=True)
+    distillation, stored = make_distillation(settings, train)
+    log = fit(model, train.images, settings.fit_config, settings.folder, validator(validation), distillation, stored)
+    fine = (
+        load_splits(settings.model_copy(update={"size": settings.fine_size}), "test")[0] if settings.fine_size else None
+    )
+    pairs = evaluation_pairs(len(test), settings.pairs)
+    rows = evaluate(model, test, pairs, surfaces=True, progress=True, fine=fine)
     return write_run(settings, None, model, log, cohorts, rows)

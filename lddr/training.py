@@ -81,10 +81,10 @@ def learning_rate(config: FitConfig, step: int) -> float:
     if config.schedule == "paper":
         return config.learning_rate * 0.5 ** max(0, fifth - 2)
     if config.schedule == "released_none":
-        return (
-            config.learning_rate * (1, 1 / 8, 1 / 16, 1 / 32, 1 / 64)[int(fifth)] * (1 + math.cos(math.pi * within)) / 2
-        )
-    return config.learning_rate * (1 + math.cos(math.pi * step / config.steps)) / 2
+        peak, share = config.learning_rate * (1, 1 / 8, 1 / 16, 1 / 32, 1 / 64)[int(fifth)], within
+    else:
+        peak, share = config.learning_rate, step / config.steps
+    return peak * (1 + math.cos(math.pi * share)) / 2
 
 
 def draw_batch(

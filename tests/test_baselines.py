@@ -1,18 +1,13 @@
 """The classical tools' answers arrive as displacements in this book's convention: a known shift comes back."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import ndimage
 
-spec = importlib.util.spec_from_file_location("baselines", Path(__file__).parent.parent / "book" / "baselines.py")
-baselines = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(baselines)
+from lddr.baselines import TOOLS
 
 
-@pytest.mark.parametrize("name", list(baselines.TOOLS))
+@pytest.mark.parametrize("name", list(TOOLS))
 def test_a_known_shift_comes_back_in_voxels_along_the_right_axes(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     noise = np.random.default_rng(0).random((48, 52, 44))
@@ -20,7 +15,7 @@ def test_a_known_shift_comes_back_in_voxels_along_the_right_axes(name, tmp_path,
     image = ((image - image.min()) / (image.max() - image.min())).astype(np.float32)
     shift = (3, -2, 1)
     fixed = np.roll(image, [-s for s in shift], axis=(0, 1, 2))  # fixed(x) = image(x + shift)
-    displacement = baselines.TOOLS[name](image, fixed)
+    displacement = TOOLS[name](image, fixed)
     assert displacement.shape == (1, 3, 48, 52, 44)
     inside = displacement[0, :, 12:-12, 12:-12, 12:-12].mean(dim=(1, 2, 3))
     assert np.allclose(inside, shift, atol=0.25)

@@ -7,11 +7,12 @@ from pathlib import Path
 from lddr.data.cohort import Cohort, evaluation_pairs, random_pairs
 from lddr.data.grid import grid_affine, normalise, to_grid
 from lddr.data.hippocampus import load_hippocampus
+from lddr.data.liver import load_liver_mr
 from lddr.data.nifti import Scan, read_image, read_labels, write_nifti
 from lddr.data.simulated import SimulatedCohort, load_simulated_brains
 from lddr.errors import InputError
 
-DATASETS = ("simulated_brains", "hippocampus")
+DATASETS = ("simulated_brains", "hippocampus", "liver_mr", "liver_mr_body")
 
 
 def load_cohort(
@@ -21,16 +22,18 @@ def load_cohort(
     size: Sequence[int] | None = None,
     subjects: int | None = None,
     seed: int = 0,
+    fold: int = 0,
 ) -> Cohort:
     """One split of a data set, ready for a network.
 
     Args:
-        name: "simulated_brains" (offline) or "hippocampus".
+        name: "simulated_brains" (offline), "hippocampus", "liver_mr" or "liver_mr_body".
         split: "train", "validation" or "test".
         root: the folder that holds downloaded sets; None takes the environment variable `LDDR_DATA`.
         size: (D, H, W) of the grid; None takes the data set's own.
         subjects: take only the first so many.
         seed: of simulated subjects.
+        fold: of the liver sets, 0 to 3.
 
     Raises:
         InputError: another name or split, or scans that are not there or cannot be used.
@@ -38,15 +41,18 @@ def load_cohort(
     more = {} if size is None else {"size": tuple(size)}
     if name == "simulated_brains":
         return load_simulated_brains(split, subjects=subjects, seed=seed, **more)
+    if name not in DATASETS:
+        raise InputError(f"There is no data set '{name}'; the known ones are {', '.join(DATASETS)}.")
+    root = root or os.environ.get("LDDR_DATA")
+    if not root:
+        script = "fetch_hippocampus" if name == "hippocampus" else "fetch_chaos"
+        raise InputError(
+            f"The scans of {name} are not shipped: get them with 'python data_scripts/{script}.py', then set LDDR_DATA "
+            "to the folder that holds theirs."
+        )
     if name == "hippocampus":
-        root = root or os.environ.get("LDDR_DATA")
-        if not root:
-            raise InputError(
-                "The hippocampus scans are not shipped: get them with 'python data_scripts/fetch_hippocampus.py', then "
-                "set LDDR_DATA to the folder that holds Task04_Hippocampus."
-            )
         return load_hippocampus(root, split, subjects=subjects, **more)
-    raise InputError(f"There is no data set '{name}'; the known ones are {', '.join(DATASETS)}.")
+    return load_liver_mr(root, split, subjects=subjects, fold=fold, name=name, **more)
 
 
 __all__ = [
@@ -57,6 +63,7 @@ __all__ = [
     "grid_affine",
     "load_cohort",
     "load_hippocampus",
+    "load_liver_mr",
     "load_simulated_brains",
     "normalise",
     "random_pairs",

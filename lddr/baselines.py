@@ -1,0 +1,71 @@
+"""Two classical tools as a yardstick: ANTs SyN, and Elastix affine + B-spline; each optimises every pair afresh.
+
+Both see the very volumes that the networks see, and both answers come back as this book's displacements, so that one
+function measures them all. Settings are the tools' own defaults for such images. The extra `baselines` installs them.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lddr.warp import identity_grid
+
+# One thread each, so that their seconds mean the same everywhere. ITK reads this when it is imported.
+os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+
+
+def ants_syn(moving: np.ndarray, fixed: np.ndarray, margin: int = 32) -> Tensor:
+    """SyN with ANTs' defaults ("SyN": affine, then SyN with mutual information, 40-20-0 iterations).
+
+    The composed map is read off by pulling images of the coordinates themselves through it.
+
+    Args:
+        moving, fixed: `[D, H, W]` float32.
+        margin: voxels by which coordinates are continued outside the volume, for arrows that leave it.
+
+    Returns:
+        `[1, 3, D, H, W]`, voxels.
+
+    Source: Avants et al. 2008, by antspyx; chapter 05.
+    """
+    import ants
+
+    target, source = ants.from_numpy(fixed), ants.from_numpy(moving)
+    with tempfile.TemporaryDirectory() as folder:
+        found = ants.registration(target, source, "SyN", outprefix=f"{folder}/syn", random_seed=1)
+        places = []
+        for values in np.indices([n + 2 * margin for n in moving.shape], dtype=np.float32) - margin:
+            coordinate = ants.from_numpy(values, origin=[-float(margin)] * 3)
+            places.append(ants.apply_transforms(target, coordinate, found["fwdtransforms"], "linear").numpy())
+    return torch.from_numpy(np.stack(places))[None] - identity_grid(fixed.shape)
+
+
+def elastix(moving: np.ndarray, fixed: np.ndarray) -> Tensor:
+    """Elastix's default affine, then its default B-spline (mutual information; final grid 8 voxels).
+
+    Args:
+        moving, fixed: `[D, H, W]` float32.
+
+    Returns:
+        `[1, 3, D, H, W]`, voxels.
+
+    Source: Klein et al. 2010, by itk-elastix; chapter 05.
+    """
+    import itk
+
+    target, source = (itk.image_from_array(np.ascontiguousarray(a.T)) for a in (fixed, moving))
+    parameters = itk.ParameterObject.New()
+    parameters.AddParameterMap(itk.ParameterObject.GetDefaultParameterMap("affine", 3))
+    parameters.AddParameterMap(itk.ParameterObject.GetDefaultParameterMap("bspline", 3, 8.0))
+    _, found = itk.elastix_registration_method(target, source, parameter_object=parameters, log_to_console=False)
+    with tempfile.TemporaryDirectory() as folder:  # transformix leaves a file behind
+        field = itk.transformix_deformation_field(source, found, output_directory=folder)
+    # ITK's array runs (z, y, x) and its vectors (x, y, z); transposing the array brings x to axis 0 again.
+    return torch.from_numpy(np.ascontiguousarray(itk.array_from_image(field).transpose(3, 2, 1, 0)))[None]
+
+
+TOOLS: dict[str, Callable[[np.ndarray, np.ndarray], Tensor]] = {"ants_syn": ants_syn, "elastix": elastix}

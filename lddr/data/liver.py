@@ -1,0 +1,112 @@
+"""Liver MR: the T2-SPIR scans of the CHAOS challenge, 16 subjects, so few that every one is tested once, in four folds.
+
+Slices lie 7.7 mm apart, so a scan is interpolated onto a cube of equal voxels. Where the cube is laid decides how hard
+the task is. The paper cuts it around the liver, which takes the label to find (`liver_mr`); without a label it can only
+be laid around the body (`liver_mr_body`).
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from skimage.filters import threshold_otsu
+
+from lddr.data.cohort import Cohort
+from lddr.data.grid import normalise, to_grid
+from lddr.data.nifti import Scan, read_image, read_labels
+from lddr.errors import InputError
+
+SIZE = (64, 64, 64)
+# Millimetres from the first to the last voxel centre along each side: room for every liver, or for every body. Cubes of
+# all sizes share their corners, so a displacement can be resized from one to another.
+SIDES = {"liver_mr": 256.0, "liver_mr_body": 352.0}
+FOLDER = "CHAOS_MR_T2SPIR"
+LICENCE = "CC BY-NC-SA 4.0; Kavur et al. 2021, Medical Image Analysis 69:101950; doi:10.5281/zenodo.3362844"
+LABEL_NAMES = {1: "liver"}  # the set also labels two kidneys and the spleen, which the cube around a liver cuts
+
+
+def fold_ids(split: str, fold: int) -> list[str]:
+    """The subjects of one part of one fold.
+
+    Args:
+        split: "test" (the four subjects of this fold), "validation" (two of the next fold) or "train" (the other ten).
+        fold: 0 to 3.
+
+    Raises:
+        InputError: another split or fold.
+    """
+    folds = json.loads((Path(__file__).parent / "splits" / "liver_mr.json").read_text())
+    if fold not in range(len(folds)):
+        raise InputError(f"A fold of liver_mr is one of 0 to {len(folds) - 1}, not {fold}.")
+    test, validation = folds[fold], folds[(fold + 1) % len(folds)][:2]
+    train = [i for part in folds for i in part if i not in test and i not in validation]
+    parts = {"train": train, "validation": validation, "test": test}
+    if split not in parts:
+        raise InputError(f"A split is one of {', '.join(parts)}, not '{split}'.")
+    return parts[split]
+
+
+def box_centre(mask: np.ndarray) -> np.ndarray:
+    """The middle of the smallest box around a mask, `[3]`, voxels."""
+    inside = np.argwhere(mask)
+    return (inside.min(0) + inside.max(0)) / 2
+
+
+def cube_affine(scan: Scan, centre: np.ndarray, size: Sequence[int], side: float) -> np.ndarray:
+    """The affine of a cube of `size` voxels, `side` mm between corners, its middle at voxel `centre` of the scan."""
+    step = side / (np.array(size) - 1) / scan.spacing
+    to_scan = np.diag([*step, 1.0])
+    to_scan[:3, 3] = centre - (np.array(size) - 1) / 2 * step
+    return scan.affine @ to_scan
+
+
+def load_liver_mr(
+    root: str | Path,
+    split: str,
+    size: Sequence[int] = SIZE,
+    subjects: int | None = None,
+    fold: int = 0,
+    name: str = "liver_mr",
+) -> Cohort:
+    """Read one part of one fold, each scan laid on a cube about its liver, or about its body.
+
+    Args:
+        root: the folder that holds `CHAOS_MR_T2SPIR`.
+        split: see `fold_ids`; subjects that are not on disk are left out.
+        size: (D, H, W) of the cube, all sides equal.
+        subjects: take only the first so many.
+        fold: 0 to 3.
+        name: "liver_mr" or "liver_mr_body".
+
+    Raises:
+        InputError: no such folder, split or fold, or a file that cannot be used.
+    """
+    folder = Path(root) / FOLDER
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: expected the files image_N.nii.gz and label_N.nii.gz of the liver set here; get it with "
+            "'python data_scripts/fetch_chaos.py', or point LDDR_DATA at the folder that holds it."
+        )
+    ids = [i for i in fold_ids(split, fold) if (folder / f"image_{i}.nii.gz").exists()][:subjects]
+    if not ids:
+        raise InputError(f"{folder}: none of the subjects of the {split} split is there.")
+    images, labels = [], []
+    for i in ids:
+        image = read_image(folder / f"image_{i}.nii.gz")
+        label = read_labels(folder / f"label_{i}.nii.gz", image)
+        mask = label.array == 1 if name == "liver_mr" else image.array > threshold_otsu(image.array) / 2
+        affine = cube_affine(image, box_centre(mask), size, SIDES[name])
+        images.append(to_grid(normalise(image), affine, size))
+        labels.append(to_grid(label, affine, size, labels=True) == 1)
+    return Cohort(
+        name=name,
+        split=split,
+        ids=tuple(ids),
+        images=torch.from_numpy(np.stack(images)[:, None]),
+        labels=torch.from_numpy(np.stack(labels).astype(np.uint8)[:, None]),
+        label_names=LABEL_NAMES,
+        spacing=SIDES[name] / (size[0] - 1),
+        licence=LICENCE,
+    )

@@ -1,0 +1,117 @@
+"""The liver set: folds that test every subject once, cubes that lie where they should, scans that are laid on them."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from lddr.data import load_cohort
+from lddr.data.liver import SIDES, fold_ids
+from lddr.errors import InputError
+from lddr.warp import resize_displacement, warp
+
+SHAPE, SPACING = (40, 40, 16), (8.0, 8.0, 20.0)
+
+
+def write_set(root, ids, codes="LAS"):
+    """Bodies of 40 voxels with a bright liver, 7 x 5 x 3 voxels, at a place of its own; a second organ has label 4."""
+    folder = root / "CHAOS_MR_T2SPIR"
+    folder.mkdir()
+    corners = {}
+    for n, i in enumerate(ids):
+        image, label = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.int16)
+        image[4:36, 8:32, 1:15] = 100
+        corner = np.array([20 + n % 3, 15 - n % 4, 5 + n % 2])
+        liver = tuple(slice(c, c + s) for c, s in zip(corner, (7, 5, 3), strict=True))
+        image[liver], label[liver] = 300, 1
+        label[8:11, 12:15, 9:11] = 4
+        corners[i] = corner
+        for name, array in (("image", image), ("label", label)):
+            ras = nib.Nifti1Image(array, np.diag([*SPACING, 1.0]))
+            turn = nib.orientations.ornt_transform(
+                nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+            )
+            nib.save(ras.as_reoriented(turn), folder / f"{name}_{i}.nii.gz")
+    return corners
+
+
+def test_every_subject_is_tested_once_and_never_seen_before() -> None:
+    tested = [i for fold in range(4) for i in fold_ids("test", fold)]
+    assert len(tested) == len(set(tested)) == 16
+    for fold in range(4):
+        train, validation, test = (fold_ids(split, fold) for split in ("train", "validation", "test"))
+        assert (len(train), len(validation), len(test)) == (10, 2, 4)
+        assert set(train) | set(validation) | set(test) == set(tested)
+
+
+@pytest.mark.parametrize("codes", ["LAS", "RAS", "PSR"])
+def test_the_liver_lies_in_the_middle_of_its_cube_at_its_true_size(tmp_path, codes) -> None:
+    write_set(tmp_path, fold_ids("test", 0), codes)
+    n = 33
+    cohort = load_cohort("liver_mr", "test", tmp_path, size=(n, n, n))
+    assert cohort.spacing == pytest.approx(SIDES["liver_mr"] / (n - 1)) == 8.0
+    for label, image in zip(cohort.labels[:, 0], cohort.images[:, 0], strict=True):
+        assert set(label.unique().tolist()) == {0, 1}  # the other organ is not asked for
+        inside = np.argwhere(label.numpy())
+        assert inside.mean(0) == pytest.approx([(n - 1) / 2] * 3, abs=0.6)
+        extent = (inside.max(0) - inside.min(0) + 1) * cohort.spacing
+        assert extent == pytest.approx(np.array([7, 5, 3]) * SPACING, abs=8)
+        assert image[label > 0].mean() > 1.5 * image[label == 0].mean()
+
+
+def test_the_cube_around_the_body_asks_no_label(tmp_path) -> None:
+    ids = fold_ids("test", 0)
+    corners = write_set(tmp_path, ids)
+    side = SIDES["liver_mr_body"]
+    cohort = load_cohort("liver_mr_body", "test", tmp_path, size=(45, 45, 45))
+    for i, label in zip(cohort.ids, cohort.labels[:, 0].numpy(), strict=True):
+        body = np.array([[4, 8, 1], [35, 31, 14]]).mean(0) * SPACING  # the middle of the body, mm
+        liver = (corners[i] + np.array([3, 2, 1])) * SPACING
+        found = (np.argwhere(label).mean(0) / 44 - 0.5) * side
+        assert found == pytest.approx(liver - body, abs=cohort.spacing)
+
+
+def test_cubes_of_two_sizes_share_their_corners(tmp_path) -> None:
+    """So a displacement found on the coarse one means the same on the fine one."""
+    write_set(tmp_path, fold_ids("test", 0))
+    coarse, fine = (load_cohort("liver_mr", "test", tmp_path, size=(n, n, n)) for n in (17, 33))
+    shift = torch.zeros(1, 3, 17, 17, 17)
+    shift[:, 0] = 2.0  # 32 mm
+    moved = warp(fine.labels[:1].float(), resize_displacement(shift, fine.size))[0, 0] > 0.5
+    before, after = (ndimage.center_of_mass(np.asarray(a)) for a in (fine.labels[0, 0], moved))
+    assert (np.array(before) - after) * fine.spacing == pytest.approx([32, 0, 0], abs=1)
+    assert coarse.spacing == 2 * fine.spacing
+
+
+def test_what_is_not_there_is_said(tmp_path) -> None:
+    with pytest.raises(InputError, match="expected the files image_N.nii.gz"):
+        load_cohort("liver_mr", "test", tmp_path)
+    with pytest.raises(InputError, match="0 to 3, not 4"):
+        fold_ids("test", 4)
+    with pytest.raises(InputError, match="not 'tests'"):
+        fold_ids("tests", 0)
+    (tmp_path / "CHAOS_MR_T2SPIR").mkdir()
+    with pytest.raises(InputError, match="none of the subjects"):
+        load_cohort("liver_mr", "test", tmp_path)
+
+
+def test_a_run_on_one_fold_is_measured_on_the_finer_grid(tmp_path, monkeypatch) -> None:
+    """Through the command line: ordered pairs, the fold's own subjects, figures of the fine grid, fewer to train on."""
+    from lddr import cli
+
+    write_set(tmp_path, [i for fold in range(4) for i in fold_ids("test", fold)])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LDDR_DATA", str(tmp_path))
+    words = ["dataset=liver_mr", "fold=2", "pairs=all", "size=[17,17,17]", "fine_size=[33,33,33]", "train_subjects=3"]
+    assert cli.main(["train", *words, "steps=2", "width=2", "validate_every=2", "record=a_fold2.json"]) == 0
+    record = json.loads((tmp_path / "a_fold2.json").read_text())
+    assert record["split"] == {"train": 3, "validation": 2, "test": 4}
+    assert len(record["rows"]) == 12
+    assert {row["moving"] for row in record["rows"]} == set(fold_ids("test", 2))
+    fine = load_cohort("liver_mr", "test", size=(33, 33, 33), fold=2)
+    row = record["rows"][0]
+    a, b = (fine.labels[fine.ids.index(row[which])].numpy() > 0 for which in ("moving", "fixed"))
+    assert row["dice_initial"] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()), abs=1e-4)
