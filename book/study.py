@@ -15,7 +15,7 @@ from typing import Any
 from build import BUILD, ROOT, call
 from tqdm import tqdm
 
-FOLDER = "book/records/hippocampus"
+RECORDS = "book/records"
 # The objectives that are compared, and their seeds.
 OBJECTIVES = {"none": (0, 1, 2), "paper": (0, 1, 2), "released": (0, 1, 2), "l2": (0,), "wgan-gp": (0,)}
 # A step beyond the paper: the shipped student goes on, alone or as each network of a longer cascade, with images alone
@@ -44,17 +44,23 @@ ABLATIONS = {
 }
 
 
-def training(name: str, parameters: str, **changes: object) -> list[str]:
-    """The words of one training run that leaves its record under `name`."""
+# Liver MR is cross-validated: each of its runs is four, one a fold. How many subjects are trained on: a learning curve.
+FOLDS = range(4)
+TRAIN_SUBJECTS = (2, 4, 7)
+
+
+def training(name: str, parameters: str, among: str = "hippocampus", **changes: object) -> list[str]:
+    """The words of one training run that leaves its record under `name` among those of a data set."""
+    folder = f"runs/{name}" if among == "hippocampus" else f"runs/{among}/{name}"
     changes |= {
-        "folder": f"runs/{name}",
-        "record": f"{FOLDER}/{name}.json",
-        "weights": f"runs/{name}/weights.safetensors",
+        "folder": folder,
+        "record": f"{RECORDS}/{among}/{name}.json",
+        "weights": f"{folder}/weights.safetensors",
     }
     return ["lddr", "train", f"notebooks/params/{parameters}.yaml", *(f"{k}={v}" for k, v in changes.items())]
 
 
-def commands() -> dict[str, list[str]]:
+def hippocampus_runs() -> dict[str, list[str]]:
     """Name of the record -> command, in an order in which each finds what it needs."""
     runs = {f"baseline_{tool}": ["python", "book/baselines.py", "--tool", tool] for tool in ("ants_syn", "elastix")}
     for name, parameters in (("student_1cas_3min", "hippocampus_3min"), ("student_1cas_none", "hippocampus")):
@@ -77,18 +83,72 @@ def commands() -> dict[str, list[str]]:
             runs[name] = training(name, "hippocampus_students", **changes)
     for model in ("student_1cas_none", "teacher_3cas_fine"):  # how well are pairs of TRAINING subjects registered?
         words = ["evaluate", "--dataset", "hippocampus", "--split", "train", "--model", model]
-        runs[f"seen_{model}"] = ["lddr", *words, "--json", f"{FOLDER}/seen_{model}.json"]
+        runs[f"seen_{model}"] = ["lddr", *words, "--json", f"{RECORDS}/hippocampus/seen_{model}.json"]
     for schedule in SCHEDULES:
         for seed in (0, 1, 2):
             name = f"schedule_{schedule}_seed{seed}"
             runs[name] = training(name, "hippocampus_students", schedule=schedule, seed=seed)
     for end, changes in TUNED.items():
         runs[f"tuned_{end}"] = training(f"tuned_{end}", "hippocampus_students", **changes)
+    for cascades in (1, 3):
+        name = f"voxelmorph_{cascades}cas"
+        runs[name] = training(name, "hippocampus_students", network="voxelmorph", cascades=cascades)
     for factor, values in ABLATIONS.items():
         for value in values:
             name = f"ablation_{factor}_{value}"
             runs[name] = training(name, "hippocampus_students", objective="paper", **{factor: value})
     return runs
+
+
+def liver_runs(fold: int) -> dict[str, list[str]]:
+    """The same for one fold of liver MR; the names begin with the folder of the record."""
+    runs: dict[str, list[str]] = {}
+    for tool in ("ants_syn", "elastix"):
+        words = ["--tool", tool, "--dataset", "liver_mr", "--pairs", "all", "--fold", str(fold), "--size", "128"]
+        runs[f"liver_mr/baseline_{tool}_fold{fold}"] = ["python", "book/baselines.py", *words]
+
+    def add(name: str, among: str = "liver_mr", **changes: object) -> None:
+        name = f"{name}_fold{fold}"
+        runs[f"{among}/{name}"] = training(name, "liver_mr", among, fold=fold, **changes)
+
+    add("teacher_3cas", network="vtn", levels=4, cascades=3, learning_rate=0.0005, steps=4000)
+    teacher = f"runs/liver_mr/teacher_3cas_fold{fold}/weights.safetensors"
+    for cascades in (1, 2, 3):
+        add(f"student_{cascades}cas_none_seed0", cascades=cascades)
+        add(f"student_{cascades}cas_paper_seed0", cascades=cascades, objective="paper", teacher=teacher)
+    for cascades in (1, 3):
+        add(f"beyond_{cascades}cas_none", cascades=cascades, steps=6000)
+    record = f"{RECORDS}/liver_mr/adapted_1cas_fold{fold}.json"
+    words = ["--dataset", "liver_mr", "--fold", str(fold), "--pairs", "all", "--fine", "128", "--surfaces"]
+    words += ["--model", f"runs/liver_mr/beyond_1cas_none_fold{fold}/weights.safetensors", "--adapt", "50"]
+    runs[f"liver_mr/adapted_1cas_fold{fold}"] = ["lddr", "evaluate", *words, "--json", record]
+    for subjects in TRAIN_SUBJECTS:
+        add(f"curve_{subjects}", train_subjects=subjects)
+    add("plain", augmentation=0.0, mirror="false")
+    add("voxelmorph_1cas", network="voxelmorph")
+    add("student_1cas_none_seed0", "liver_mr_body", dataset="liver_mr_body")
+    return runs
+
+
+def commands() -> dict[str, list[str]]:
+    """Folder and name of every record -> the command that makes it."""
+    runs = {f"hippocampus/{name}": words for name, words in hippocampus_runs().items()}
+    for fold in FOLDS:
+        runs |= liver_runs(fold)
+    return runs
+
+
+def chosen(runs: dict[str, list[str]], patterns: list[str]) -> list[str]:
+    """The runs that a pattern names, with or without the folder.
+
+    Raises:
+        SystemExit: a pattern names none.
+    """
+    names = {p: [n for n in runs if fnmatch(n, p) or fnmatch(n.partition("/")[2], p)] for p in patterns}
+    unknown = [pattern for pattern, found in names.items() if not found]
+    if unknown:
+        raise SystemExit(f"There is no run named {', '.join(unknown)}; 'python book/study.py' lists them.")
+    return list(dict.fromkeys(name for found in names.values() for name in found))
 
 
 def main() -> None:
@@ -97,18 +157,15 @@ def main() -> None:
     parser.add_argument("--run", nargs="*", metavar="NAME", help="make these, or all whose record is missing")
     options = parser.parse_args()
     runs = commands()
-    files = {name: ROOT / FOLDER / f"{name}.json" for name in runs}
+    files = {name: ROOT / RECORDS / f"{name}.json" for name in runs}
     if options.run is None:
         for name, words in runs.items():
             took = minutes(json.loads(files[name].read_text())) if files[name].exists() else "no record"
             print(f"# {name}: {took}\n{shlex.join(words)}")
         return
-    unknown = [pattern for pattern in options.run if not any(fnmatch(name, pattern) for name in runs)]
-    if unknown:
-        raise SystemExit(f"There is no run named {', '.join(unknown)}; 'python book/study.py' lists them.")
-    chosen = [name for name in runs if any(fnmatch(name, pattern) for pattern in options.run)]
     BUILD.mkdir(exist_ok=True)
-    for name in tqdm(chosen or [n for n, file in files.items() if not file.exists()], desc="runs"):
+    todo = chosen(runs, options.run) or [name for name, file in files.items() if not file.exists()]
+    for name in tqdm(todo, desc="runs"):
         tqdm.write(name)
         call(*runs[name])
 
