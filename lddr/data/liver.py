@@ -1,6 +1,6 @@
 """Liver MR: the T2-SPIR scans of the CHAOS challenge, 16 subjects, so few that every one is tested once, in four folds.
 
-Slices lie 7.7 mm apart, so a scan is interpolated onto a cube of equal voxels. Where the cube is laid decides how hard
+Slices lie 8 to 9 mm apart, so a scan is interpolated onto a cube of equal voxels. Where the cube is laid decides how hard
 the task is. The paper cuts it around the liver, which takes the label to find (`liver_mr`); without a label it can only
 be laid around the body (`liver_mr_body`).
 """
