@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiplications, memory, seconds. Four things; the chapter on speed keeps them apart.
+"""What a model costs: parameters, multiplications, memory, seconds. Four things; chapter 11 keeps them apart.
 
 A model here is a `RecursiveCascade` or a single network: anything called as `model(moving, fixed)`. Operations and
 memory are counted on PyTorch's "meta" device, which knows the shape of every tensor and holds none of its values: the
