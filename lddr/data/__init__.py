@@ -53,22 +53,3 @@ def load_cohort(
     if name == "hippocampus":
         return load_hippocampus(root, split, subjects=subjects, **more)
     return load_liver_mr(root, split, subjects=subjects, fold=fold, name=name, **more)
-
-
-__all__ = [
-    "Cohort",
-    "Scan",
-    "SimulatedCohort",
-    "evaluation_pairs",
-    "grid_affine",
-    "load_cohort",
-    "load_hippocampus",
-    "load_liver_mr",
-    "load_simulated_brains",
-    "normalise",
-    "random_pairs",
-    "read_image",
-    "read_labels",
-    "to_grid",
-    "write_nifti",
-]

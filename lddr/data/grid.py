@@ -1,12 +1,15 @@
 """From a scan to the grid a network works on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
-from lddr.data.nifti import Scan
+from lddr.data.nifti import Scan, read_image, read_labels
 from lddr.errors import InputError
 
 
@@ -76,6 +79,32 @@ def to_grid(scan: Scan, affine: np.ndarray, size: Sequence[int], labels: bool = 
     if sigma.any() and not labels:
         array = ndimage.gaussian_filter(array, sigma, mode="nearest")
     return ndimage.affine_transform(array, matrix, offset, tuple(size), order=0 if labels else 1, mode="constant")
+
+
+def read_on_grids(
+    files: Iterable[tuple[Path, Path]], size: Sequence[int], place: Callable[[Scan, Scan], np.ndarray]
+) -> tuple[Tensor, Tensor]:
+    """Read images with their labels, each laid on a grid of its own place.
+
+    Args:
+        files: (image, labels) of every subject.
+        size: (D, H, W).
+        place: image and labels -> the grid's affine, `[4, 4]`.
+
+    Returns:
+        Normalised images `[N, 1, D, H, W]`, and labels of the same shape, uint8.
+
+    Raises:
+        InputError: a file that cannot be used.
+    """
+    images, labels = [], []
+    for image_file, label_file in files:
+        image = read_image(image_file)
+        label = read_labels(label_file, image)
+        affine = place(image, label)
+        images.append(to_grid(normalise(image), affine, size))
+        labels.append(to_grid(label, affine, size, labels=True).astype(np.uint8))
+    return torch.from_numpy(np.stack(images)[:, None]), torch.from_numpy(np.stack(labels)[:, None])
 
 
 def check_extent(scan: Scan, size: Sequence[int], spacing: float) -> None:

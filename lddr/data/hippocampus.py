@@ -4,12 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from lddr.data.cohort import Cohort
-from lddr.data.grid import grid_affine, normalise, to_grid
-from lddr.data.nifti import read_image, read_labels
+from lddr.data.grid import grid_affine, read_on_grids
 from lddr.errors import InputError
 
 SIZE = (48, 64, 48)  # the tightest multiple of 16 that holds every scan (31-43 x 40-59 x 24-47 voxels)
@@ -55,19 +51,14 @@ def load_hippocampus(root: str | Path, split: str, size: Sequence[int] = SIZE, s
     ids = [i for i in split_ids(split) if (folder / "imagesTr" / f"{i}.nii.gz").exists()][:subjects]
     if not ids:
         raise InputError(f"{folder}: none of the subjects of the {split} split is there.")
-    images, labels = [], []
-    for name in ids:
-        image = read_image(folder / "imagesTr" / f"{name}.nii.gz")
-        label = read_labels(folder / "labelsTr" / f"{name}.nii.gz", image)
-        affine = grid_affine(image, size, SPACING)
-        images.append(to_grid(normalise(image), affine, size))
-        labels.append(to_grid(label, affine, size, labels=True))
+    files = [(folder / "imagesTr" / f"{i}.nii.gz", folder / "labelsTr" / f"{i}.nii.gz") for i in ids]
+    images, labels = read_on_grids(files, size, lambda image, _: grid_affine(image, size, SPACING))
     return Cohort(
         name="hippocampus",
         split=split,
         ids=tuple(ids),
-        images=torch.from_numpy(np.stack(images)[:, None]),
-        labels=torch.from_numpy(np.stack(labels).astype(np.uint8)[:, None]),
+        images=images,
+        labels=labels,
         label_names=LABEL_NAMES,
         spacing=SPACING,
         licence=LICENCE,

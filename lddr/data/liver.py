@@ -1,8 +1,7 @@
 """Liver MR: the T2-SPIR scans of the CHAOS challenge, 16 subjects, so few that every one is tested once, in four folds.
 
-Slices lie 8 to 9 mm apart, so a scan is interpolated onto a cube of equal voxels. Where the cube is laid decides how hard
-the task is. The paper cuts it around the liver, which takes the label to find (`liver_mr`); without a label it can only
-be laid around the body (`liver_mr_body`).
+Slices lie 8 to 9 mm apart, so a scan is interpolated onto a cube of equal voxels. The paper lays it around the liver,
+which takes the label to find (`liver_mr`); without a label it can only be laid around the body (`liver_mr_body`).
 """
 
 import json
@@ -10,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from skimage.filters import threshold_otsu
 
 from lddr.data.cohort import Cohort
-from lddr.data.grid import normalise, to_grid
-from lddr.data.nifti import Scan, read_image, read_labels
+from lddr.data.grid import read_on_grids
+from lddr.data.nifti import Scan
 from lddr.errors import InputError
 
 SIZE = (64, 64, 64)
@@ -92,20 +90,19 @@ def load_liver_mr(
     ids = [i for i in fold_ids(split, fold) if (folder / f"image_{i}.nii.gz").exists()][:subjects]
     if not ids:
         raise InputError(f"{folder}: none of the subjects of the {split} split is there.")
-    images, labels = [], []
-    for i in ids:
-        image = read_image(folder / f"image_{i}.nii.gz")
-        label = read_labels(folder / f"label_{i}.nii.gz", image)
+
+    def place(image: Scan, label: Scan) -> np.ndarray:
         mask = label.array == 1 if name == "liver_mr" else image.array > threshold_otsu(image.array) / 2
-        affine = cube_affine(image, box_centre(mask), size, SIDES[name])
-        images.append(to_grid(normalise(image), affine, size))
-        labels.append(to_grid(label, affine, size, labels=True) == 1)
+        return cube_affine(image, box_centre(mask), size, SIDES[name])
+
+    files = [(folder / f"image_{i}.nii.gz", folder / f"label_{i}.nii.gz") for i in ids]
+    images, labels = read_on_grids(files, size, place)
     return Cohort(
         name=name,
         split=split,
         ids=tuple(ids),
-        images=torch.from_numpy(np.stack(images)[:, None]),
-        labels=torch.from_numpy(np.stack(labels).astype(np.uint8)[:, None]),
+        images=images,
+        labels=(labels == 1).to(labels.dtype),
         label_names=LABEL_NAMES,
         spacing=SIDES[name] / (size[0] - 1),
         licence=LICENCE,
