@@ -48,11 +48,16 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure a model on the pairs of a data set")
     evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("--dataset", required=True, help="simulated_brains or hippocampus")
+    evaluate.add_argument("--dataset", required=True, help="see the book's page Datasets")
     evaluate.add_argument("--root", metavar="DIR", help="folder that holds the scans (default: LDDR_DATA)")
     evaluate.add_argument("--split", default="test", help="train, validation or test (default)")
     evaluate.add_argument("--pairs", choices=("ring", "all"), default="ring")
     evaluate.add_argument("--subjects", type=int, metavar="N", help="only the first N of the split")
+    evaluate.add_argument("--fold", type=int, default=0, metavar="K", help="of the liver sets, 0 to 3")
+    evaluate.add_argument(
+        "--fine", type=int, metavar="N", help="measure on a cube of N voxels a side, as the paper's 128"
+    )
+    evaluate.add_argument("--adapt", type=int, metavar="STEPS", help="first go on training on each pair itself")
     evaluate.add_argument("--labels", choices=("linear", "nearest"), default="linear", help="how labels are warped")
     evaluate.add_argument("--surfaces", action="store_true", help="also measure HD95")
     evaluate.add_argument("--json", required=True, metavar="FILE", help="where the figures go")
@@ -135,15 +140,23 @@ def _evaluate(options: argparse.Namespace) -> None:
     from lddr.evaluate import evaluate, summarise
     from lddr.models import weights_hash
     from lddr.records import provenance, write_record
+    from lddr.training import FitConfig
 
     model, config, _ = _load(options)
-    cohort = load_cohort(options.dataset, options.split, options.root, config.size, options.subjects)
+    sizes = [config.size, [options.fine] * 3] if options.fine else [config.size]
+    cohort, *fine = (
+        load_cohort(options.dataset, options.split, options.root, size, options.subjects, fold=options.fold)
+        for size in sizes
+    )
     pairs = evaluation_pairs(len(cohort), options.pairs)
-    rows = evaluate(model, cohort, pairs, options.repeats, options.labels, options.surfaces, progress=True)
+    adapt = FitConfig.check({"steps": options.adapt, "learning_rate": 1e-4}) if options.adapt else None
+    how = (options.repeats, options.labels, options.surfaces)
+    rows = evaluate(model, cohort, pairs, *how, progress=True, fine=fine[0] if fine else None, adapt_with=adapt)
     summary = summarise(rows, cohort.label_names)
     words = ["lddr evaluate", f"--dataset {options.dataset}", "--root $LDDR_DATA" if options.root else ""]
     words += [f"--{name} {getattr(options, name)}" for name in ("split", "pairs", "labels", "model", "repeats", "json")]
-    words += [f"--subjects {options.subjects}" if options.subjects else "", "--surfaces" if options.surfaces else ""]
+    words += [f"--{n} {getattr(options, n)}" for n in ("subjects", "fold", "fine", "adapt") if getattr(options, n)]
+    words += ["--surfaces"] if options.surfaces else []
     details = {
         "dataset": options.dataset,
         "split": {options.split: len(cohort)},

@@ -16,7 +16,7 @@ from lddr.warp import resize_displacement, warp
 SHAPE, SPACING = (40, 40, 16), (8.0, 8.0, 20.0)
 
 
-def write_set(root, ids, codes="LAS"):
+def write_set(root, ids, codes="LAS", grow=0):
     """Bodies of 40 voxels with a bright liver, 7 x 5 x 3 voxels, at a place of its own; a second organ has label 4."""
     folder = root / "CHAOS_MR_T2SPIR"
     folder.mkdir()
@@ -25,7 +25,7 @@ def write_set(root, ids, codes="LAS"):
         image, label = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.int16)
         image[4:36, 8:32, 1:15] = 100
         corner = np.array([20 + n % 3, 15 - n % 4, 5 + n % 2])
-        liver = tuple(slice(c, c + s) for c, s in zip(corner, (7, 5, 3), strict=True))
+        liver = tuple(slice(c, c + s) for c, s in zip(corner, (7, 5 + grow * (n % 3), 3), strict=True))
         image[liver], label[liver] = 300, 1
         label[8:11, 12:15, 9:11] = 4
         corners[i] = corner
@@ -102,12 +102,26 @@ def test_a_run_on_one_fold_is_measured_on_the_finer_grid(tmp_path, monkeypatch) 
     """Through the command line: ordered pairs, the fold's own subjects, figures of the fine grid, fewer to train on."""
     from lddr import cli
 
-    write_set(tmp_path, [i for fold in range(4) for i in fold_ids("test", fold)])
+    write_set(tmp_path, [i for fold in range(4) for i in fold_ids("test", fold)], grow=2)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LDDR_DATA", str(tmp_path))
     words = ["dataset=liver_mr", "fold=2", "pairs=all", "size=[17,17,17]", "fine_size=[33,33,33]", "train_subjects=3"]
-    assert cli.main(["train", *words, "steps=2", "width=2", "validate_every=2", "record=a_fold2.json"]) == 0
+    assert (
+        cli.main(
+            ["train", *words, "steps=2", "width=2", "validate_every=2", "record=a_fold2.json", "weights=w.safetensors"]
+        )
+        == 0
+    )
     record = json.loads((tmp_path / "a_fold2.json").read_text())
+    words = ["--model", "w.safetensors", "--dataset", "liver_mr", "--fold", "2", "--pairs", "all", "--fine", "33"]
+    assert cli.main(["evaluate", *words, "--json", "b.json"]) == 0
+    assert json.loads((tmp_path / "b.json").read_text())["dice_mean"] == pytest.approx(
+        record["test"]["dice_mean"], abs=2e-3
+    )
+    assert cli.main(["evaluate", *words, "--adapt", "3", "--json", "c.json"]) == 0
+    adapted = json.loads((tmp_path / "c.json").read_text())
+    assert "--adapt 3" in adapted["command"]
+    assert adapted["jacobian_std"] != again["jacobian_std"]
     assert record["split"] == {"train": 3, "validation": 2, "test": 4}
     assert len(record["rows"]) == 12
     assert {row["moving"] for row in record["rows"]} == set(fold_ids("test", 2))
