@@ -115,9 +115,8 @@ def test_a_run_on_one_fold_is_measured_on_the_finer_grid(tmp_path, monkeypatch) 
     record = json.loads((tmp_path / "a_fold2.json").read_text())
     words = ["--model", "w.safetensors", "--dataset", "liver_mr", "--fold", "2", "--pairs", "all", "--fine", "33"]
     assert cli.main(["evaluate", *words, "--json", "b.json"]) == 0
-    assert json.loads((tmp_path / "b.json").read_text())["dice_mean"] == pytest.approx(
-        record["test"]["dice_mean"], abs=2e-3
-    )
+    again = json.loads((tmp_path / "b.json").read_text())
+    assert again["dice_mean"] == pytest.approx(record["test"]["dice_mean"], abs=2e-3)
     assert cli.main(["evaluate", *words, "--adapt", "3", "--json", "c.json"]) == 0
     adapted = json.loads((tmp_path / "c.json").read_text())
     assert "--adapt 3" in adapted["command"]
