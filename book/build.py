@@ -148,7 +148,9 @@ def status_table(chapters: dict[str, nbformat.NotebookNode]) -> str:
 
 
 def fill_pages() -> None:
-    """Write into the staged pages what the staged notebooks say: the status table, the minutes of the paths."""
+    """Write into the staged pages what notebooks and records say: status, minutes of the paths, the report."""
+    import report  # here, because it imports PyTorch, which most commands do not need
+
     toc = (STAGING / "book" / "_toc.yml").read_text()
     names = re.findall(r"file: notebooks/(\w+)", toc)
     chapters = {name: nbformat.read(STAGING / "notebooks" / f"{name}.ipynb", as_version=4) for name in names}
@@ -160,7 +162,7 @@ def fill_pages() -> None:
 
     status = status_table(chapters)
     for page in (STAGING / "book").glob("*.md"):
-        text = page.read_text().replace("<!-- status -->", status)
+        text = report.fill(page.read_text().replace("<!-- status -->", status))
         page.write_text(re.sub(r"<!-- minutes: (.+?) -->", minutes, text))
 
 
