@@ -239,7 +239,7 @@ def slice_slider(draw: Callable[[Axes, int], None], indices: Sequence[int], titl
     return HTML(
         f'<figure class="slice-slider"><img src="{frames[start]}" alt="{title}" style="max-width:100%"><br>'
         f'<input type="range" min="0" max="{len(frames) - 1}" value="{start}" oninput="{move}" '
-        f'style="width:100%;max-width:{inches * 90:.0f}px" aria-label="slice"><figcaption>{title}: '
+        f'style="width:100%;max-width:{inches * 90:.0f}px" aria-label="slice of: {title}"><figcaption>{title}: '
         f"drag to move through the slices.</figcaption><script>document.currentScript.parentElement.frames=[{sources}]"
         f"</script></figure>"
     )
