@@ -110,4 +110,4 @@ def test_a_deleted_record_leaves_a_hole_and_not_an_error(tmp_path, monkeypatch) 
     for file in folder.glob("student_1cas_paper_*"):
         file.unlink()
     assert "hippocampus MR, 1 cascade: not measured yet" in report.claim_6().measured
-    assert "student_1cas_paper" not in report.commands_of("hippocampus")
+    assert "# student_1cas_paper" not in report.commands_of("hippocampus")
