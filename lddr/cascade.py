@@ -52,20 +52,16 @@ class RecursiveCascade(nn.Module):
         Args:
             moving, fixed: `[B, 1, D, H, W]`, intensities in [0, 1].
             repeats: how often each dense stem is applied in a row (shared-weight cascading).
-
-        Returns:
-            A `Registration`; see there.
         """
-        size = moving.shape[2:]
         if self.affine is None:
             matrix = torch.eye(3, device=moving.device).expand(len(moving), 3, 3)
             translation = torch.zeros(len(moving), 3, device=moving.device)
         else:
             # The map itself stays in float32 when the networks run in a shorter type.
             matrix, translation = (x.float() for x in self.affine(moving, fixed))
-        affine_flow = affine_displacement(matrix, translation, size)
-        result = Registration(affine_flow, matrix, affine_flow)
-        result.warped.append(moving if self.affine is None else warp(moving, affine_flow))
+        affine_flow = affine_displacement(matrix, translation, moving.shape[2:])
+        start = moving if self.affine is None else warp(moving, affine_flow)
+        result = Registration(affine_flow, matrix, affine_flow, [start])
         deformation = None  # all dense flows composed, before the affine map is put in front
         for stem in self.dense:
             for _ in range(repeats):

@@ -12,10 +12,7 @@ from lddr.errors import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        arguments: words of the command line; None takes the real ones.
+    """Run one command; None takes the words of the real command line.
 
     Returns:
         The exit code, 0, or 2 after a sentence on what the user should change.
@@ -39,12 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--moving", required=True, metavar="FILE", help="the scan that is warped")
     register.add_argument("--moving-labels", metavar="FILE", help="labels of the moving scan, warped along")
     register.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    register.add_argument(
-        "--format",
-        choices=("nifti", "itk", "learn2reg"),
-        default="nifti",
-        help="of the displacement: voxels of the fixed grid (nifti), for ITK and ANTs (itk), the challenge's npz",
-    )
+    formats = "of the displacement: voxels of the fixed grid (nifti), for ITK and ANTs (itk), the challenge's npz"
+    register.add_argument("--format", choices=("nifti", "itk", "learn2reg"), default="nifti", help=formats)
 
     evaluate = commands.add_parser("evaluate", help="measure a model on the pairs of a data set")
     evaluate.set_defaults(run=_evaluate)
@@ -54,9 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--pairs", choices=("ring", "all"), default="ring")
     evaluate.add_argument("--subjects", type=int, metavar="N", help="only the first N of the split")
     evaluate.add_argument("--fold", type=int, default=0, metavar="K", help="of the liver sets, 0 to 3")
-    evaluate.add_argument(
-        "--fine", type=int, metavar="N", help="measure on a cube of N voxels a side, as the paper's 128"
-    )
+    fine = "measure on a cube of N voxels a side, as the paper's 128"
+    evaluate.add_argument("--fine", type=int, metavar="N", help=fine)
     evaluate.add_argument("--adapt", type=int, metavar="STEPS", help="first go on training on each pair itself")
     evaluate.add_argument("--labels", choices=("linear", "nearest"), default="linear", help="how labels are warped")
     evaluate.add_argument("--surfaces", action="store_true", help="also measure HD95")
@@ -102,9 +94,8 @@ def _register(options: argparse.Namespace) -> None:
     labels = read_labels(options.moving_labels, moving) if options.moving_labels else None
     model, config, about = _load(options)
     mapping = register(fixed, moving, model, config.size, about["spacing"], options.repeats)
-    files: dict[str, Callable[[Path], Any]] = {
-        "warped.nii.gz": lambda path: write_nifti(path, mapping.warp(moving), mapping.affine)
-    }
+    files: dict[str, Callable[[Path], Any]] = {}
+    files["warped.nii.gz"] = lambda path: write_nifti(path, mapping.warp(moving), mapping.affine)
     if labels is not None:
         files["warped_labels.nii.gz"] = lambda path: write_nifti(path, mapping.warp(labels, True), mapping.affine)
     if options.format == "learn2reg":
@@ -144,10 +135,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     model, config, _ = _load(options)
     sizes = [config.size, [options.fine] * 3] if options.fine else [config.size]
-    cohort, *fine = (
-        load_cohort(options.dataset, options.split, options.root, size, options.subjects, fold=options.fold)
-        for size in sizes
-    )
+    which = (options.dataset, options.split, options.root)
+    cohort, *fine = (load_cohort(*which, size, options.subjects, fold=options.fold) for size in sizes)
     pairs = evaluation_pairs(len(cohort), options.pairs)
     adapt = FitConfig.check({"steps": options.adapt, "learning_rate": 1e-4}) if options.adapt else None
     how = (options.repeats, options.labels, options.surfaces)
@@ -157,16 +146,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     words += [f"--{name} {getattr(options, name)}" for name in ("split", "pairs", "labels", "model", "repeats", "json")]
     words += [f"--{n} {getattr(options, n)}" for n in ("subjects", "fold", "fine", "adapt") if getattr(options, n)]
     words += ["--surfaces"] if options.surfaces else []
-    details = {
-        "dataset": options.dataset,
-        "split": {options.split: len(cohort)},
-        "pair_list": options.pairs,
-        "labels": options.labels,
-        "model": options.model,
-        "weights_sha256": weights_hash(model),
-        "licence": cohort.licence,
-    }
-    record = summary | provenance(" ".join(word for word in words if word), **details) | {"rows": rows}
+    details = {"dataset": options.dataset, "split": {options.split: len(cohort)}, "pair_list": options.pairs}
+    details |= {"labels": options.labels, "model": options.model, "weights_sha256": weights_hash(model)}
+    record = summary | provenance(" ".join(filter(None, words)), **details, licence=cohort.licence) | {"rows": rows}
     try:
         write_record(options.json, record)
     except OSError as error:

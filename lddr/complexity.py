@@ -25,11 +25,9 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     Returns:
         "total", and for a cascade each stem, "affine", "dense1", ... One that stands twice counts once in the total.
     """
-    counts = {"total": _size(model)}
-    affine = getattr(model, "affine", None)
-    if affine is not None:
-        counts["affine"] = _size(affine)
-    return counts | {f"dense{i}": _size(stem) for i, stem in enumerate(getattr(model, "dense", []), start=1)}
+    stems = {"total": model, "affine": getattr(model, "affine", None)}
+    stems |= {f"dense{i}": stem for i, stem in enumerate(getattr(model, "dense", []), start=1)}
+    return {name: sum(p.numel() for p in stem.parameters()) for name, stem in stems.items() if stem is not None}
 
 
 def count_macs(model: nn.Module, size: Sequence[int]) -> int:
@@ -41,10 +39,7 @@ def count_macs(model: nn.Module, size: Sequence[int]) -> int:
 
     Args:
         model: see above.
-        size: (D, H, W) of the volumes.
-
-    Returns:
-        Number of operations, for one pair.
+        size: (D, H, W) of the volumes, one pair.
     """
     with FlopCounterMode(display=False) as counter:
         _dry_run(model, size)
@@ -60,8 +55,8 @@ def peak_memory(model: nn.Module, size: Sequence[int]) -> int:
     the intermediate tensors.
 
     Args:
-        model: see above; counted as float32 inference for one pair.
-        size: (D, H, W) of the volumes.
+        model: see above; counted as float32 inference.
+        size: (D, H, W) of the volumes, one pair.
 
     Returns:
         Bytes.
@@ -83,8 +78,7 @@ def latency(model: nn.Module, size: Sequence[int], runs: int = 5) -> float:
         Seconds. They hold for this machine, its load and its number of threads; see `lddr.records.machine`.
     """
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    moving, fixed = torch.rand(2, 1, 1, *size, generator=generator).to(device)
+    moving, fixed = torch.rand(2, 1, 1, *size, generator=torch.Generator().manual_seed(0)).to(device)
     training = model.training
     model.eval()
     seconds = []
@@ -99,10 +93,6 @@ def latency(model: nn.Module, size: Sequence[int], runs: int = 5) -> float:
     return statistics.median(seconds[1:])
 
 
-def _size(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
 def _dry_run(model: nn.Module, size: Sequence[int]) -> None:
     """Call `model` with weights and images that have a shape but no values; the model itself stays as it is."""
     with torch.no_grad(), torch.device("meta"):
@@ -115,20 +105,15 @@ class _LiveTensors(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: set[int] = set()
-        self.now = self.peak = 0
+        self.live: dict[int, int] = {}  # storage -> bytes
+        self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for storage in (x.untyped_storage() for x in tree_leaves(result) if isinstance(x, Tensor)):
-            key, size = storage._cdata, storage.nbytes()
-            if key not in self.seen:  # a view shares the storage of its base
-                self.seen.add(key)
-                self.now += size
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self._free, key, size)
+            key = storage._cdata
+            if key not in self.live:  # a view shares the storage of its base
+                self.live[key] = storage.nbytes()
+                self.peak = max(self.peak, sum(self.live.values()))
+                weakref.finalize(storage, self.live.pop, key, None)
         return result
-
-    def _free(self, key: int, size: int) -> None:
-        self.seen.discard(key)
-        self.now -= size

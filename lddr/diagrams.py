@@ -7,6 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from lddr.plotting import COLOURS
 
@@ -21,28 +22,20 @@ class Layer(NamedTuple):
 
 
 def trace(module: nn.Module, *inputs: Tensor) -> list[Layer]:
-    """Run a module once and note what each convolution or linear layer hands on, in the order they are used.
-
-    Args:
-        module: any network.
-        inputs: what its `forward` takes.
+    """Run a module once on `inputs` and note what each convolution or linear layer hands on, in the order of use.
 
     Returns:
         One `Layer` for each call of a convolution, transposed convolution or linear layer.
     """
     layers: list[Layer] = []
-    hooks = []
-    for name, part in module.named_modules():
+    names = {part: name for name, part in module.named_modules()}
+
+    def note(part: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(part, nn.Conv3d | nn.ConvTranspose3d | nn.Linear):
+            layers.append(Layer(names[part], type(part).__name__, output.shape[1], tuple(output.shape[2:])))
 
-            def note(part: nn.Module, _: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
-                layers.append(Layer(name, type(part).__name__, output.shape[1], tuple(output.shape[2:])))
-
-            hooks.append(part.register_forward_hook(note))
-    with torch.no_grad():
+    with torch.no_grad(), register_module_forward_hook(note):
         module(*inputs)
-    for hook in hooks:
-        hook.remove()
     return layers
 
 
@@ -50,7 +43,6 @@ def draw_layers(ax: Axes, layers: Sequence[Layer], inputs: Layer, skips: Sequenc
     """A network as a row of blocks: as tall as its grid (each halving one step), as wide as its channels (log scale).
 
     Args:
-        ax: where; made wide and without axes.
         layers: of `trace`, those to show.
         inputs: what goes in, drawn first.
         skips: (from, to) positions in `[inputs, *layers]` that are joined by an arc.
@@ -69,7 +61,7 @@ def draw_layers(ax: Axes, layers: Sequence[Layer], inputs: Layer, skips: Sequenc
         x += width + 0.5
     for start, end in skips:
         arc = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.28", "linestyle": "--", "color": "0.35"}
-        ax.annotate("", (tops[end][0], tops[end][1]), (tops[start][0], tops[start][1]), arrowprops=arc)
+        ax.annotate("", tops[end], tops[start], arrowprops=arc)
     ax.set(xlim=(-0.3, x), ylim=(-2.2, 2.9 if skips else 1.7))
     ax.axis("off")
 
@@ -84,13 +76,11 @@ class Box(NamedTuple):
 
 
 def draw_flow(ax: Axes, boxes: dict[str, Box], arrows: Sequence[tuple[str, str, str]], width: float = 1.5) -> None:
-    """Boxes and arrows.
+    """Boxes, all of one width, and arrows.
 
     Args:
-        ax: where; one unit is one unit.
         boxes: name -> box.
         arrows: (from, to, words on the arrow); a "!" before the words draws the arrow dashed.
-        width: of every box.
     """
     patches = {}
     for name, box in boxes.items():
@@ -101,12 +91,9 @@ def draw_flow(ax: Axes, boxes: dict[str, Box], arrows: Sequence[tuple[str, str, 
         ax.text(box.x, box.y, box.text, ha="center", va="center", fontsize=9)
     for start, end, words in arrows:
         a, b = boxes[start], boxes[end]
-        style: dict[str, Any] = {
-            "arrowstyle": "-|>",
-            "color": "0.25",
-            "linestyle": "--" if words.startswith("!") else "-",
-        }
-        style |= {"patchA": patches[start], "patchB": patches[end], "shrinkA": 2, "shrinkB": 2}
+        dashes = "--" if words.startswith("!") else "-"
+        style: dict[str, Any] = {"arrowstyle": "-|>", "color": "0.25", "linestyle": dashes, "shrinkA": 2, "shrinkB": 2}
+        style |= {"patchA": patches[start], "patchB": patches[end]}
         ax.annotate("", (b.x, b.y), (a.x, a.y), arrowprops=style)
         ax.text((a.x + b.x) / 2, (a.y + b.y) / 2 + 0.06, words.lstrip("!"), ha="center", va="bottom", fontsize=8)
     xs, ys = [b.x for b in boxes.values()], [b.y for b in boxes.values()]

@@ -1,12 +1,8 @@
 """A displacement as other tools read it."""
 
-from typing import Literal
-
 import numpy as np
 
 from lddr.register import PointMap
-
-FieldFormat = Literal["nifti", "itk", "learn2reg"]
 
 
 def in_voxels(mapping: PointMap) -> np.ndarray:

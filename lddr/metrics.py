@@ -9,16 +9,13 @@ from lddr.warp import jacobian_determinant
 
 
 def overlap(a: Tensor, b: Tensor, labels: Sequence[int]) -> tuple[dict[int, float], dict[int, float]]:
-    """Dice and Jaccard of each label (chapter 00).
+    """Dice and Jaccard of each label: `{label: Dice}` and `{label: Jaccard}` (chapter 00).
 
     A label absent from both maps has no overlap to measure: NaN, left out of means. Absent from one only: 0.
 
     Args:
         a, b: integer label maps of one shape.
         labels: the values to compare.
-
-    Returns:
-        `{label: Dice}` and `{label: Jaccard}`.
     """
     dice, jaccard = {}, {}
     for value in labels:
@@ -47,22 +44,17 @@ def hd95(a: Tensor, b: Tensor, labels: Sequence[int], spacing: float = 1.0) -> d
     """
     from monai.metrics import compute_hausdorff_distance  # here, because importing MONAI takes seconds
 
-    result = {}
+    result = dict.fromkeys(labels, float("nan"))
     for value in labels:
         in_a, in_b = a == value, b == value
-        if not in_a.any() or not in_b.any():
-            result[value] = float("nan")
-            continue
-        distance = compute_hausdorff_distance(in_a, in_b, include_background=True, percentile=95, spacing=spacing)
-        result[value] = distance.item()
+        if in_a.any() and in_b.any():
+            distance = compute_hausdorff_distance(in_a, in_b, include_background=True, percentile=95, spacing=spacing)
+            result[value] = distance.item()
     return result
 
 
 def regularity(displacement: Tensor) -> tuple[float, float]:
-    """How plausible a map is: the share of folded voxels and the spread of the Jacobian determinant (chapter 02).
-
-    Args:
-        displacement: `[1, 3, D, H, W]`, voxels.
+    """How plausible a map is, by its Jacobian determinant (chapter 02); `displacement`: `[1, 3, D, H, W]`, voxels.
 
     Returns:
         Percent of voxels with determinant <= 0, and the determinant's standard deviation (released: `jacobian_det`).

@@ -27,9 +27,7 @@ class ModelConfig(Config):
     cascades: int = Field(1, ge=1, le=10, description="number of dense stems")
     width: int = Field(16, ge=1, description="channels after the first convolution of ldr and vtn (the paper: 16)")
     levels: int = Field(6, ge=3, le=6, description="halvings of vtn (the paper: 6, made for sides of 128 voxels)")
-    size: list[int] = Field(
-        [64, 64, 64], min_length=3, max_length=3, description="the volumes it is trained on, voxels"
-    )
+    size: list[int] = Field([64] * 3, min_length=3, max_length=3, description="the volumes it is trained on, voxels")
 
 
 def build_model(config: ModelConfig, seed: int | None = None) -> RecursiveCascade:
@@ -62,8 +60,7 @@ def save_model(
 
     Args:
         path: where; ends in `.safetensors`.
-        model: the cascade.
-        config: how to build it again.
+        model, config: the cascade and how to build it again.
         about: what else a user should know: dataset, spacing, objective, dice, licence, record, ...
         half: store float16 (half the size; the loss in Dice is far below a thousandth).
     """
@@ -97,19 +94,11 @@ def load_model(name_or_path: str | Path) -> tuple[RecursiveCascade, ModelConfig,
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
         config, about = ModelConfig.check(json.loads(metadata["model"])), json.loads(metadata["about"])
-        weights = {k: v.float() for k, v in load_file(path).items()}
         model = build_model(config)
-        model.load_state_dict(weights)
-    except (
-        SafetensorError,
-        KeyError,
-        OSError,
-        json.JSONDecodeError,
-        RuntimeError,
-    ):  # the last: weights of another model
-        raise InputError(
-            f"{path}: not a model saved by lddr (expected a .safetensors file with its description)."
-        ) from None
+        model.load_state_dict(load_file(path))  # float16 becomes float32
+    except (SafetensorError, KeyError, OSError, json.JSONDecodeError, RuntimeError):  # the last: of another model
+        message = f"{path}: not a model saved by lddr (expected a .safetensors file with its description)."
+        raise InputError(message) from None
     return model.eval(), config, about
 
 
@@ -122,6 +111,5 @@ def weights_hash(model: RecursiveCascade) -> str:
     """SHA-256 of all weights, in order: two models with the same hash give the same displacements."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -30,20 +30,13 @@ MOVING, FIXED, WARPED = COLOURS[1], COLOURS[0], COLOURS[2]
 
 def use_style() -> None:
     """Set the book's figure style; call once at the top of a notebook."""
-    plt.rcParams.update(
-        {
-            "axes.prop_cycle": plt.cycler(color=COLOURS),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "figure.dpi": 100,
-            "figure.facecolor": "white",
-            "font.size": 11,
-            "image.cmap": "gray",
-            "image.interpolation": "nearest",
-            "legend.frameon": False,
-            "savefig.bbox": "tight",
-        }
-    )
+    plt.rc("axes", prop_cycle=plt.cycler(color=COLOURS))
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("figure", dpi=100, facecolor="white")
+    plt.rc("font", size=11)
+    plt.rc("image", cmap="gray", interpolation="nearest")
+    plt.rc("legend", frameon=False)
+    plt.rc("savefig", bbox="tight")
 
 
 def section(volume: Tensor | np.ndarray, plane: Plane = "axial", index: int | None = None) -> np.ndarray:
@@ -51,7 +44,6 @@ def section(volume: Tensor | np.ndarray, plane: Plane = "axial", index: int | No
 
     Args:
         volume: `[D, H, W]`, or with leading axes of length 1.
-        plane: which way to cut.
         index: which slice; None takes the middle.
 
     Returns:
@@ -65,11 +57,9 @@ def section(volume: Tensor | np.ndarray, plane: Plane = "axial", index: int | No
 def show_section(
     ax: Axes, volume: Tensor | np.ndarray, plane: Plane = "axial", index: int | None = None, **imshow: Any
 ) -> None:
-    """Draw one slice with its two directions written on the axes.
+    """Draw one slice (see `section`) with its two directions written on the axes.
 
     Args:
-        ax: where to draw.
-        volume, plane, index: see `section`.
         imshow: passed on to matplotlib; without limits, grey from 0 to 1.
     """
     settings: dict[str, Any] = {"vmin": 0, "vmax": 1, "origin": "lower"} | imshow
@@ -83,13 +73,10 @@ def show_section(
 def outline(
     ax: Axes, labels: Tensor | np.ndarray, colour: str, plane: Plane = "axial", index: int | None = None
 ) -> None:
-    """Draw the borders of every label in one colour.
+    """Draw the borders of every label in one colour, on an axis where `show_section` has drawn the same slice.
 
     Args:
-        ax: an axis on which `show_section` has drawn the same slice.
-        labels: integer volume.
-        colour: of the line.
-        plane, index: see `section`.
+        labels: integer volume, cut as `section` does.
     """
     cut = section(labels, plane, index)
     for value in np.unique(cut[cut > 0]):
@@ -104,23 +91,18 @@ def show_registration(
     Args:
         moving, fixed, warped: volumes on one grid, in [0, 1].
         labels: their label maps in the same order, outlined if given.
-
-    Returns:
-        The figure.
     """
     columns = {"moving": moving, "fixed": fixed, "warped": warped}
-    differences = {"moving − fixed": moving - fixed, "warped − fixed": warped - fixed}
+    columns |= {"moving − fixed": moving - fixed, "warped − fixed": warped - fixed}
     figure, axes = plt.subplots(3, 5, figsize=(11, 7), layout="constrained")
     for row, plane in zip(axes, PLANES, strict=True):
-        for ax, (title, volume) in zip(row, columns.items(), strict=False):
+        for ax, (title, volume) in zip(row, columns.items(), strict=True):
             show_section(ax, volume, plane)
             ax.set_title(title if plane == "sagittal" else "")
-        for ax, (title, volume) in zip(row[3:], differences.items(), strict=True):
-            show_section(ax, volume, plane, cmap="PuOr", vmin=-1, vmax=1)
-            ax.set_title(title if plane == "sagittal" else "")
-        if labels is not None:
-            for ax, label, colour in zip(row, labels, (MOVING, FIXED, WARPED), strict=False):
-                outline(ax, label, colour, plane)
+        for ax in row[3:]:
+            ax.images[0].set(cmap="PuOr", clim=(-1, 1))
+        for ax, label, colour in zip(row, labels or (), (MOVING, FIXED, WARPED), strict=False):
+            outline(ax, label, colour, plane)
         row[0].set_ylabel(f"{plane}\n{row[0].get_ylabel()}", fontsize=9)
     figure.colorbar(axes[0, 4].images[0], ax=axes[:, 4], shrink=0.5, label="difference of intensities")
     return figure
@@ -130,9 +112,7 @@ def show_overlap(ax: Axes, warped: Tensor, fixed: Tensor, plane: Plane = "axial"
     """Draw where two label maps agree (white) and where they do not (red), as Figure 2 of the posts' Part 3 does.
 
     Args:
-        ax: where to draw.
-        warped, fixed: integer volumes of one shape.
-        plane, index: see `section`.
+        warped, fixed: integer volumes of one shape, cut as `section` does.
     """
     a, b = np.asarray(warped), np.asarray(fixed)
     picture = np.where(a != b, 2, (b > 0).astype(int))
@@ -145,9 +125,7 @@ def show_grid(
     """Draw a regular grid after the displacement: where the points of a slice are fetched from, seen from the front.
 
     Args:
-        ax: where to draw.
-        displacement: `[1, 3, D, H, W]`, voxels.
-        plane, index: see `section`.
+        displacement: `[1, 3, D, H, W]`, voxels, cut as `section` does.
         step: voxels between lines.
         line: passed on to matplotlib.
     """
@@ -166,9 +144,7 @@ def show_jacobian(ax: Axes, displacement: Tensor, plane: Plane = "axial", index:
     """Colour a slice by the Jacobian determinant: white keeps volume, orange shrinks, purple grows, black folds.
 
     Args:
-        ax: where to draw.
-        displacement: `[1, 3, D, H, W]`, voxels.
-        plane, index: see `section`.
+        displacement: `[1, 3, D, H, W]`, voxels, cut as `section` does.
 
     Returns:
         The drawn image, for a colour bar.
@@ -186,13 +162,9 @@ def show_training(log: Sequence[dict[str, float]], baseline: float | None = None
     Args:
         log: of `lddr.training.fit`.
         baseline: Dice before registration, drawn as a dashed line.
-
-    Returns:
-        The figure.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    steps = np.array([row["step"] for row in log if "loss" in row])
-    loss = np.array([row["l_rec"] for row in log if "loss" in row])
+    steps, loss = (np.array([row[name] for row in log if "loss" in row]) for name in ("step", "l_rec"))
     window = max(1, len(loss) // 20)
     left.plot(steps, loss, color=COLOURS[0], alpha=0.3 if window > 1 else 1.0, label="one step")
     if window > 1:
@@ -215,8 +187,7 @@ def slice_slider(draw: Callable[[Axes, int], None], indices: Sequence[int], titl
     """A slider through slices that works in a plain web page: every frame is drawn beforehand.
 
     Args:
-        draw: called with an axis and a slice index.
-        indices: the slices.
+        draw: called with an axis and each of the slice indices.
         title: what the frames show; also the alternative text.
         inches: width of a frame.
 

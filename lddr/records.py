@@ -54,20 +54,12 @@ def provenance(command: str, **details: Any) -> dict[str, Any]:
         command: the line that makes it, with `$LDDR_DATA` for the data folder.
         details: seed, dataset, split, ...
     """
-    return {
-        "command": command,
-        **details,
-        "commit": commit(),
-        "machine": machine(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"command": command, **details, "commit": commit(), "machine": machine(), "date": now}
 
 
 def read_records(dataset: str) -> dict[str, dict[str, Any]]:
     """The recorded runs on one data set, from `book/records` of the project the current folder belongs to.
-
-    Args:
-        dataset: for example "hippocampus".
 
     Returns:
         File name without ending -> record, sorted by name; empty if there are none.
@@ -80,12 +72,7 @@ def read_records(dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def write_record(path: str | Path, record: dict[str, Any]) -> None:
-    """Write a record as JSON, under a temporary name first.
-
-    Args:
-        path: where; folders are made.
-        record: must hold what `provenance` gives.
-    """
+    """Write a record (with what `provenance` gives in it) as JSON, under a temporary name first; folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")

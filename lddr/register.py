@@ -35,14 +35,10 @@ class PointMap:
         return apply_affine(self.affine, _indices(self.points.shape[:3]))
 
     def warp(self, moving: Scan, labels: bool = False) -> np.ndarray:
-        """The moving scan on the fixed file's grid.
-
-        Args:
-            moving: the scan, in its own intensities.
-            labels: whether these are labels: nearest voxel instead of linear.
+        """The moving scan, in its own intensities, on the fixed file's grid.
 
         Returns:
-            `[X, Y, Z]`, the moving scan's type; 0 where the map leaves it.
+            `[X, Y, Z]`, the moving scan's type, linear between voxels (labels: the nearest); 0 where the map leaves it.
         """
         voxels = np.moveaxis(apply_affine(np.linalg.inv(moving.affine), self.points), -1, 0)
         return ndimage.map_coordinates(moving.array, voxels, order=0 if labels else 1, mode="constant")
@@ -68,8 +64,7 @@ def register(
     Args:
         fixed, moving: as `read_image` gives them.
         model: a trained cascade.
-        size: (D, H, W) of the grid it was trained on.
-        spacing: of that grid, millimetres.
+        size, spacing: (D, H, W) of the grid it was trained on, and its millimetres between voxels.
         repeats: shared-weight repeats, see `RecursiveCascade.forward`.
 
     Returns:
@@ -86,7 +81,6 @@ def register(
         images.append(torch.from_numpy(to_grid(normalise(scan), grids[-1], size))[None, None].to(device))
     with torch.no_grad():
         displacement = model(images[1], images[0], repeats=repeats).displacement[0].cpu().numpy()
-    to_network = np.linalg.inv(grids[0]) @ fixed.file_affine
-    x = apply_affine(to_network, _indices(fixed.file_shape))
+    x = apply_affine(np.linalg.inv(grids[0]) @ fixed.file_affine, _indices(fixed.file_shape))
     sampled = [ndimage.map_coordinates(u, np.moveaxis(x, -1, 0), order=1, mode="nearest") for u in displacement]
     return PointMap(apply_affine(grids[1], x + np.stack(sampled, axis=-1)), fixed.file_affine)

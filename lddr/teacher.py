@@ -22,6 +22,8 @@ from lddr.distill import Batch, Teacher
 from lddr.errors import InputError
 from lddr.models import weights_hash
 
+Pairs = Sequence[tuple[int, int]]
+
 
 def on_the_fly(model: RecursiveCascade) -> Teacher:
     """A teacher that registers every batch when it is asked (chapter 05).
@@ -31,9 +33,9 @@ def on_the_fly(model: RecursiveCascade) -> Teacher:
     """
     model.eval()
 
+    @torch.no_grad()
     def teach(batch: Batch) -> Tensor:
-        with torch.no_grad():
-            return model.to(batch.moving.device)(batch.moving, batch.fixed).displacement
+        return model.to(batch.moving.device)(batch.moving, batch.fixed).displacement
 
     return teach
 
@@ -52,9 +54,8 @@ def _open(path: Path, file: Path, origin: dict[str, str], mode: str) -> h5py.Fil
     try:
         store = h5py.File(file, mode)
     except OSError:
-        raise InputError(
-            f"{path}: not a store of displacements, or a damaged one; delete it and extract again."
-        ) from None
+        message = f"{path}: not a store of displacements, or a damaged one; delete it and extract again."
+        raise InputError(message) from None
     for name, wanted in origin.items():
         found = store.attrs.get(name)
         if found != wanted:
@@ -65,24 +66,17 @@ def _open(path: Path, file: Path, origin: dict[str, str], mode: str) -> h5py.Fil
 
 
 def extract(
-    model: RecursiveCascade,
-    cohort: Cohort,
-    pairs: Sequence[tuple[int, int]],
-    path: str | Path,
-    batch: int = 4,
-    progress: bool = True,
+    model: RecursiveCascade, cohort: Cohort, pairs: Pairs, path: str | Path, batch: int = 4, progress: bool = True
 ) -> None:
     """Register all pairs with the teacher and keep the displacements, float16, in one HDF5 file.
 
     The work goes on in `path` + ".part" until all pairs are there; interrupted, it continues where it was.
 
     Args:
-        model: the teacher.
-        cohort: its images.
+        model, cohort: the teacher and its images.
         pairs: (moving, fixed) indices into the cohort.
         path: of the finished file; nothing is done if it is there and belongs to this teacher, cohort and list.
         batch: pairs registered at a time.
-        progress: show a bar.
 
     Raises:
         InputError: the file, or its beginnings, belong to another teacher, grid, cohort or list of pairs.
@@ -105,9 +99,8 @@ def extract(
             raise InputError(f"{path}: the displacements in this file were made for another list of pairs.")
         todo = np.flatnonzero(store["done"][:] == 0)
         teach = on_the_fly(model)
-        for start in tqdm(
-            range(0, len(todo), batch), desc="teacher", unit="batch", disable=not progress or not len(todo)
-        ):
+        starts = range(0, len(todo), batch)
+        for start in tqdm(starts, desc="teacher", unit="batch", disable=not progress or not starts):
             rows = todo[start : start + batch]
             ids = torch.as_tensor(wanted[rows].T, dtype=torch.long)
             fields = teach(Batch(cohort.images[ids[0]], cohort.images[ids[1]], *ids)).cpu().half().numpy()
@@ -126,8 +119,7 @@ class StoredTeacher:
 
     Args:
         path: of the file.
-        model: the teacher it must come from.
-        cohort: the subjects it must be about.
+        model, cohort: the teacher it must come from, the subjects it must be about.
 
     Attributes:
         pairs: the (moving, fixed) indices it knows; give them to `fit`.
@@ -157,8 +149,7 @@ class StoredTeacher:
                 raise InputError(f"{self.path}: holds no displacement for the pair {pair} of subjects.")
             values = self._store["displacement"][self._row[pair]]
             if zlib.crc32(values.tobytes()) != self._store["checksum"][self._row[pair]]:
-                raise InputError(
-                    f"{self.path}: the displacement of pair {pair} is damaged; delete the file and extract."
-                )
+                message = f"{self.path}: the displacement of pair {pair} is damaged; delete the file and extract."
+                raise InputError(message)
             fields.append(torch.from_numpy(values).float())
         return torch.stack(fields).to(batch.moving.device)

@@ -16,11 +16,7 @@ from torch import Tensor
 
 
 def identity_grid(size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
-    """Voxel coordinates of every voxel; chapter 02 begins with them.
-
-    Args:
-        size: (D, H, W).
-        device: where the grid is made.
+    """Voxel coordinates of every voxel of a grid of size (D, H, W); chapter 02 begins with them.
 
     Returns:
         `[1, 3, D, H, W]` float32; channel i holds the index along axis i, in voxels.
@@ -78,16 +74,10 @@ def warp_labels(labels: Tensor, displacement: Tensor, mode: str = "linear") -> T
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
-    """The one displacement that does what warping by `first`, then by `second` does.
+    """The one displacement that does what warping by `first`, then by `second` does; all `[B, 3, D, H, W]`, voxels.
 
     `u(x) = second(x) + first(x + second(x))`: the pull-back through the second field lands at
     `x + second(x)`, and from there the first field goes on.
-
-    Args:
-        first, second: `[B, 3, D, H, W]`, voxels.
-
-    Returns:
-        `[B, 3, D, H, W]`, voxels.
 
     Source: Zhao et al. 2019 (RCN), eq. 3; derived in chapter 03.
     """
@@ -95,39 +85,30 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
 
 
 def affine_displacement(matrix: Tensor, translation: Tensor, size: Sequence[int]) -> Tensor:
-    """An affine map about the centre of the grid, written as a displacement (chapter 03).
-
-    `u(x) = (A - I)(x - c) + b`, c the centre of the grid.
+    """An affine map as a displacement: `u(x) = (A - I)(x - c) + b`, c the centre of the grid (chapter 03).
 
     Args:
         matrix: A, `[B, 3, 3]`.
         translation: b, `[B, 3]`, voxels.
-        size: (D, H, W).
-
-    Returns:
-        `[B, 3, D, H, W]`, voxels.
+        size: (D, H, W) of the result, `[B, 3, D, H, W]`, voxels.
     """
     centre = torch.tensor([(n - 1) / 2 for n in size], device=matrix.device, dtype=matrix.dtype)
     from_centre = identity_grid(size, matrix.device).to(matrix.dtype) - centre.view(1, 3, 1, 1, 1)
     linear = matrix - torch.eye(3, device=matrix.device, dtype=matrix.dtype)
-    return torch.einsum("bij,bjdhw->bidhw", linear, from_centre.expand(len(matrix), -1, -1, -1, -1)) + translation.view(
-        -1, 3, 1, 1, 1
-    )
+    turned = torch.einsum("bij,bjdhw->bidhw", linear, from_centre.expand(len(matrix), -1, -1, -1, -1))
+    return turned + translation.view(-1, 3, 1, 1, 1)
 
 
 def compose_with_affine(matrix: Tensor, affine_field: Tensor, displacement: Tensor) -> Tensor:
-    """First an affine map, then `displacement`: exact, because an affine map needs no resampling.
+    """First an affine map, then `displacement`: exact, because an affine map needs no resampling (chapter 03).
 
     `u(x) = A v(x) + u_affine(x)`: putting `x + v(x)` into the formula of `affine_displacement` leaves one
     extra `(A - I) v(x)`, and with the v(x) of the second step that makes `A v(x)`.
 
     Args:
         matrix: A, `[B, 3, 3]`.
-        affine_field: `affine_displacement(A, b, size)`, `[B, 3, D, H, W]`, voxels.
+        affine_field: `affine_displacement(A, b, size)`, `[B, 3, D, H, W]`, voxels, as is the result.
         displacement: v, `[B, 3, D, H, W]`, voxels.
-
-    Returns:
-        `[B, 3, D, H, W]`, voxels. Derived in chapter 03.
     """
     return torch.einsum("bij,bjdhw->bidhw", matrix, displacement) + affine_field
 
@@ -135,11 +116,8 @@ def compose_with_affine(matrix: Tensor, affine_field: Tensor, displacement: Tens
 def jacobian(displacement: Tensor) -> Tensor:
     """Jacobian matrix of the map `x -> x + u(x)` at every voxel, by second-order differences (chapter 02).
 
-    Args:
-        displacement: `[B, 3, D, H, W]`, voxels, every side at least 3.
-
-    Returns:
-        `[B, 3, 3, D, H, W]`; entry (i, j) is the derivative of coordinate i along axis j.
+    `[B, 3, D, H, W]`, voxels, every side at least 3 -> `[B, 3, 3, D, H, W]`; entry (i, j) is the
+    derivative of coordinate i along axis j.
     """
     rows = [torch.stack(torch.gradient(displacement[:, i], dim=(1, 2, 3), edge_order=2), dim=1) for i in range(3)]
     eye = torch.eye(3, device=displacement.device, dtype=displacement.dtype).view(1, 3, 3, 1, 1, 1)
@@ -147,13 +125,9 @@ def jacobian(displacement: Tensor) -> Tensor:
 
 
 def jacobian_determinant(displacement: Tensor) -> Tensor:
-    """How much the map `x -> x + u(x)` stretches space: 1 keeps volume, 0 crushes it, below 0 folds it.
+    """How much the map `x -> x + u(x)` stretches space: 1 keeps volume, 0 crushes it, below 0 folds it (chapter 02).
 
-    Args:
-        displacement: `[B, 3, D, H, W]`, voxels, every side at least 3.
-
-    Returns:
-        `[B, D, H, W]`, no unit. Chapter 02.
+    `[B, 3, D, H, W]`, voxels, every side at least 3 -> `[B, D, H, W]`, no unit.
     """
     return torch.linalg.det(jacobian(displacement).permute(0, 3, 4, 5, 1, 2))
 
@@ -162,33 +136,25 @@ def resize_displacement(displacement: Tensor, size: Sequence[int]) -> Tensor:
     """The same motion on a finer or coarser grid over the same space; see the page "Conventions".
 
     Values are in voxels, so they are rescaled with the voxel size: twice the intervals, twice the number.
-
-    Args:
-        displacement: `[B, 3, D, H, W]`, voxels of its own grid.
-        size: the new (D, H, W).
-
-    Returns:
-        `[B, 3, *size]`, voxels of the new grid.
+    `[B, 3, D, H, W]`, voxels of the old grid -> `[B, 3, *size]`, voxels of the new one.
     """
-    old = displacement.shape[2:]
     resized = F.interpolate(displacement, size=tuple(size), mode="trilinear", align_corners=True)
-    ratio = [(new - 1) / max(n - 1, 1) for new, n in zip(size, old, strict=True)]
+    ratio = [(new - 1) / max(old - 1, 1) for new, old in zip(size, displacement.shape[2:], strict=True)]
     return resized * torch.tensor(ratio, device=resized.device, dtype=resized.dtype).view(1, 3, 1, 1, 1)
 
 
 def invert(displacement: Tensor, iterations: int = 50) -> tuple[Tensor, Tensor]:
     """The displacement that undoes `displacement`, by fixed-point iteration.
 
-    The inverse v satisfies `v(x) = -u(x + v(x))`; starting from v = 0 the right-hand side is applied again
-    and again, which converges where u changes by less than one voxel per voxel.
+    The inverse v satisfies `v(x) = -u(x + v(x))`; starting from v = 0 the right-hand side is applied `iterations`
+    times, which converges where u changes by less than one voxel per voxel.
 
     Args:
         displacement: u, `[B, 3, D, H, W]`, voxels.
-        iterations: how often.
 
     Returns:
-        v, `[B, 3, D, H, W]`, voxels, and the residual `|v(x) + u(x + v(x))|`, `[B, D, H, W]`, voxels: look at it
-        before you trust v (where u folds there is no inverse).
+        v, like u, and the residual `|v(x) + u(x + v(x))|`, `[B, D, H, W]`, voxels: look at it before you trust v
+        (where u folds there is no inverse).
 
     Source: Chen et al., Medical Physics 35 (2008) 81; chapter 02.
     """

@@ -19,12 +19,8 @@ def normalise(scan: Scan, low: float = 5, high: float = 98) -> Scan:
     MR intensities have no unit and differ by orders of magnitude between scans, so each volume is scaled by itself. The
     percentiles were chosen on validation pairs of hippocampus MR: further out, a few extreme voxels take the range.
 
-    Args:
-        scan: an intensity image, as chapter 01 reads it.
-        low, high: percentiles.
-
     Returns:
-        The scan with its intensities scaled, float32; all zeros if the volume is flat.
+        The scan with its intensities scaled (chapter 01), float32; all zeros if the volume is flat.
     """
     array = scan.array
     a, b = np.percentile(array, [low, high])
@@ -42,18 +38,16 @@ def grid_affine(scan: Scan, size: Sequence[int], spacing: float | Sequence[float
 
     Args:
         scan: the scan.
-        size: (D, H, W) of the grid.
-        spacing: of the grid, millimetres.
+        size, spacing: (D, H, W) of the grid, and its millimetres between voxels.
 
     Returns:
         `[4, 4]`, grid index -> millimetres in RAS space.
     """
     step = np.broadcast_to(np.asarray(spacing, float), 3) / scan.spacing
     offset = (np.array(scan.array.shape) - 1) / 2 - (np.array(size) - 1) / 2 * step
-    offset = np.where(np.isclose(step, 1, atol=1e-3), np.floor(offset + 0.5), offset)
-    step = np.where(np.isclose(step, 1, atol=1e-3), 1.0, step)
-    to_scan = np.diag([*step, 1.0])
-    to_scan[:3, 3] = offset
+    same = np.isclose(step, 1, atol=1e-3)
+    to_scan = np.diag([*np.where(same, 1.0, step), 1.0])
+    to_scan[:3, 3] = np.where(same, np.floor(offset + 0.5), offset)
     return scan.affine @ to_scan
 
 
@@ -64,10 +58,8 @@ def to_grid(scan: Scan, affine: np.ndarray, size: Sequence[int], labels: bool = 
     linearly; labels take the nearest voxel. Outside the scan both are 0, so normalise an image before you resample it.
 
     Args:
-        scan: the scan.
-        affine: `[4, 4]` of the grid, with axes parallel to the scan's (see `grid_affine`) or not.
-        size: (D, H, W) of the grid.
-        labels: whether these are labels.
+        scan: an image, or labels if `labels` says so.
+        affine, size: of the grid, `[4, 4]` (see `grid_affine`; its axes may also be oblique to the scan's), (D, H, W).
 
     Returns:
         `[D, H, W]`, the scan's type.
@@ -113,10 +105,8 @@ def check_extent(scan: Scan, size: Sequence[int], spacing: float) -> None:
     Raises:
         InputError: less than a quarter or more than four times the grid along some axis.
     """
-    extent = np.array(scan.array.shape) * scan.spacing
-    grid = np.array(size) * spacing
+    extent, grid = np.array(scan.array.shape) * scan.spacing, np.array(size) * spacing
     if (extent < grid / 4).any() or (extent > grid * 4).any():
-        raise InputError(
-            f"{scan.path}: the scan covers {' x '.join(f'{e:.0f}' for e in extent)} mm, the model works on "
-            f"{' x '.join(f'{g:.0f}' for g in grid)} mm; crop the scan around the organ the model knows."
-        )
+        covers, on = (" x ".join(f"{side:.0f}" for side in sides) for sides in (extent, grid))
+        found = f"{scan.path}: the scan covers {covers} mm, the model works on {on}"
+        raise InputError(f"{found} mm; crop the scan around the organ the model knows.")

@@ -1,6 +1,5 @@
 """Read a scan from a NIfTI file, checked; write one so that it is never half there."""
 
-import gzip
 import os
 import zlib
 from dataclasses import dataclass, replace
@@ -9,7 +8,6 @@ from typing import cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
 from lddr.errors import InputError
 
@@ -46,9 +44,9 @@ def _load(path: str | Path) -> Scan:
     try:
         image = cast(nib.Nifti1Image, nib.load(path))
         array = np.asanyarray(image.dataobj)
-    except (ImageFileError, nib.spatialimages.HeaderDataError):
+    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError):
         raise InputError(f"{path}: this is not a NIfTI file (expected .nii or .nii.gz).") from None
-    except (EOFError, OSError, ValueError, zlib.error, gzip.BadGzipFile):
+    except (EOFError, OSError, ValueError, zlib.error):
         raise InputError(f"{path}: the file is damaged or cut short; copy or download it again.") from None
     if array.size == 0:
         raise InputError(f"{path}: the volume is empty (shape {array.shape}).")
@@ -100,9 +98,8 @@ def read_labels(path: str | Path, image: Scan | None = None) -> Scan:
     if not np.isfinite(array).all() or (array != np.round(array)).any():
         raise InputError(f"{path}: expected whole numbers as labels, found other values (is this an intensity image?).")
     if image is not None and array.shape != image.array.shape:
-        raise InputError(
-            f"{path}: the labels have shape {array.shape}, their image {image.path} has {image.array.shape}."
-        )
+        message = f"{path}: the labels have shape {array.shape}, their image {image.path} has {image.array.shape}."
+        raise InputError(message)
     return replace(scan, array=array.astype(np.int16))
 
 
@@ -111,8 +108,7 @@ def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray, intent:
 
     Args:
         path: where; ends in `.nii.gz`.
-        array: `[X, Y, Z, ...]`.
-        affine: `[4, 4]`, voxel index -> millimetres in RAS space.
+        array, affine: `[X, Y, Z, ...]`, and `[4, 4]`, voxel index -> millimetres in RAS space.
         intent: NIfTI intent, for example "vector".
 
     Raises:
@@ -123,8 +119,7 @@ def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray, intent:
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    if intent:
-        image.header.set_intent(intent)
+    image.header.set_intent(intent or "none")
     temporary = path.with_name(f".{path.name}.part.nii.gz")
     try:
         nib.save(image, temporary)

@@ -4,11 +4,11 @@ The template is the MNI152 T1 brain with its tissue maps, which nilearn ships: n
 the template seen through its own random diffeomorphism, with its own contrast, shading and noise.
 """
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +51,6 @@ class SimulatedCohort(Cohort):
         Subject i is `T(x + u_i(x))` with `u_i = exp(v_i)`. The wanted map is "out of the moving subject into the
         template", which is exp(-v_m), then "out of the template into the fixed one"; chapter 08.
 
-        Args:
-            moving, fixed: indices into the cohort.
-
         Returns:
             `[1, 3, D, H, W]`, voxels.
         """
@@ -63,36 +60,29 @@ class SimulatedCohort(Cohort):
 
 @cache
 def template(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, dict[int, str]]:
-    """The brain that all subjects come from, on a grid of 192 mm a side.
+    """The brain that all subjects come from, on a grid of (D, H, W) voxels and 192 mm a side.
 
     Grey and white matter are split at the middle of the brain into eight parts each (left or right, back or front,
     bottom or top), so that overlap says something about position; fluid is one label.
-
-    Args:
-        size: (D, H, W).
 
     Returns:
         T1 intensities, `[1, 1, D, H, W]` in [0, 1]; labels, `[1, 1, D, H, W]` uint8; the labels' names.
     """
     maps = []
-    loaders = (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
-    for load in loaders:
+    for load in datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template:
         volume = image.reorder_img(load(resolution=1))
         scan = Scan(volume.get_fdata(dtype=np.float32), volume.affine, "MNI152", volume.affine, volume.shape)
         maps.append(to_grid(scan, grid_affine(scan, size, [SIDE / n for n in size]), size))
     t1, grey, white = maps
-    brain = (t1 > 0.05) & (t1 > 0)
+    brain = t1 > 0.05
     tissue = np.where(np.maximum(grey, white) < 0.3, 0, np.where(grey >= white, 1, 2))
     middle = np.argwhere(brain).mean(axis=0)
     upper = [index > centre for index, centre in zip(np.indices(size), middle, strict=True)]
     octant = upper[0] + 2 * upper[1] + 4 * upper[2]
     labels = np.where(brain, np.where(tissue == 0, 17, 8 * (tissue - 1) + octant + 1), 0)
-    names = {
-        8 * t + octant + 1: f"{matter} {('left', 'right')[octant & 1]} {('back', 'front')[octant >> 1 & 1]} "
-        f"{('bottom', 'top')[octant >> 2]}"
-        for t, matter in enumerate(("grey", "white"))
-        for octant in range(8)
-    }
+    # The word that comes first changes slowest, as in the numbers of the labels.
+    parts = product(("grey", "white"), ("bottom", "top"), ("back", "front"), ("left", "right"))
+    names = {i: f"{matter} {left} {back} {bottom}" for i, (matter, bottom, back, left) in enumerate(parts, start=1)}
     tensor = torch.from_numpy(np.where(brain, t1 / t1.max(), 0).astype(np.float32))
     return tensor[None, None], torch.from_numpy(labels.astype(np.uint8))[None, None], names | {17: "fluid"}
 
@@ -105,16 +95,9 @@ def smooth_noise(size: Sequence[int], channels: int, controls: int, generator: t
 
 
 def random_velocity(size: Sequence[int], generator: torch.Generator) -> Tensor:
-    """A smooth velocity field: a linear part (turn, stretch, shift) and two scales of bends.
+    """A smooth velocity field, `[1, 3, D, H, W]` in voxels per unit of time: turn, stretch, shift, two scales of bends.
 
     Sizes are shares of the grid's side, so a subject is the same person on every grid.
-
-    Args:
-        size: (D, H, W).
-        generator: source of randomness.
-
-    Returns:
-        `[1, 3, D, H, W]`, voxels per unit of time.
     """
     sides = torch.tensor(size, dtype=torch.float32)
     turn = 0.06 * (2 * torch.rand(3, 3, generator=generator) - 1)
@@ -143,17 +126,14 @@ def make_subject(index: int, size: tuple[int, int, int], seed: int = 0) -> tuple
     gamma = torch.exp(0.3 * (2 * torch.rand(1, generator=generator) - 1))
     shading = torch.exp(0.3 * smooth_noise(size, 1, 5, generator))
     noise = 0.02 * torch.randn(1, 1, *size, generator=generator)
-    anatomy = warp(t1, displacement)
-    shaded = (anatomy.clamp(min=0) ** gamma * shading + noise).clamp(0, 1)
+    shaded = (warp(t1, displacement).clamp(min=0) ** gamma * shading + noise).clamp(0, 1)
     return torch.where(labels > 0, shaded, 0.0), labels, velocity
 
 
 def load_simulated_brains(
     split: str, size: Sequence[int] = SIZE, subjects: int | None = None, seed: int = 0
 ) -> SimulatedCohort:
-    """The simulated subjects of one split; made once, then read from a cache.
-
-    The cache is `LDDR_CACHE`, or the system's folder for caches.
+    """The simulated subjects of one split; made once, then read from `LDDR_CACHE` or the system's folder for caches.
 
     Args:
         split: "train" (40 subjects), "validation" (8) or "test" (16).
@@ -172,27 +152,12 @@ def load_simulated_brains(
     folder = Path(os.environ.get("LDDR_CACHE") or user_cache_dir("lddr"))
     folder = folder / "simulated_brains" / f"v{VERSION}-seed{seed}-{size[0]}"
     folder.mkdir(parents=True, exist_ok=True)
-    indices = SPLITS[split][:subjects]
-    missing = [i for i in indices if not (folder / f"{i:03}.pt").exists()]
+    files = {i: folder / f"{i:03}.pt" for i in SPLITS[split][:subjects]}
+    missing = [i for i, file in files.items() if not file.exists()]
     for i in tqdm(missing, desc=f"simulating {split} brains", unit="subject", disable=not missing):
-        _store(folder / f"{i:03}.pt", make_subject(i, size, seed))
-    images, labels, velocities = zip(*(torch.load(folder / f"{i:03}.pt") for i in indices), strict=True)
-    return SimulatedCohort(
-        name="simulated_brains",
-        split=split,
-        ids=tuple(f"brain_{i:03}" for i in indices),
-        images=torch.cat(images),
-        labels=torch.cat(labels),
-        label_names=template(size)[2],
-        spacing=SIDE / size[0],
-        licence=LICENCE,
-        velocities=torch.cat(velocities),
-    )
-
-
-def _store(path: Path, tensors: tuple[Tensor, ...]) -> None:
-    buffer = io.BytesIO()
-    torch.save(tensors, buffer)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+        part = folder / f"{i:03}.pt.{os.getpid()}.part"
+        torch.save(make_subject(i, size, seed), part)
+        part.replace(files[i])
+    images, labels, velocities = (torch.cat(x) for x in zip(*map(torch.load, files.values()), strict=True))
+    ids, names, spacing = tuple(f"brain_{i:03}" for i in files), template(size)[2], SIDE / size[0]
+    return SimulatedCohort("simulated_brains", split, ids, images, labels, names, spacing, LICENCE, velocities)

@@ -1,6 +1,7 @@
 """Affine stems: networks that predict one affine map for the whole volume."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +12,7 @@ from lddr.networks.vtn import VTNEncoder
 
 
 def as_affine(numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Read 12 numbers per volume as an affine map: nine for A - I, three for b.
-
-    Args:
-        numbers: `[B, 12]`.
-
-    Returns:
-        A, `[B, 3, 3]`, and b, `[B, 3]`, voxels.
-    """
+    """Read `[B, 12]` numbers as affine maps, nine for A - I, three for b: A, `[B, 3, 3]`, and b, `[B, 3]`, voxels."""
     matrix = numbers[:, :9].view(-1, 3, 3) + torch.eye(3, device=numbers.device, dtype=numbers.dtype)
     return matrix, numbers[:, 9:]
 
@@ -32,20 +26,11 @@ class LightAffine(nn.Module):
     def __init__(self, width: int = 16) -> None:
         super().__init__()
         channels = [2] + [width * 2**i for i in range(4)]
-        self.down = nn.ModuleList(
-            nn.Conv3d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.down = nn.ModuleList(nn.Conv3d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
         self.head = near_zero(nn.Linear(channels[-1], 12))
 
     def forward(self, moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the affine map that brings `moving` onto `fixed`.
-
-        Args:
-            moving, fixed: `[B, 1, D, H, W]`, intensities in [0, 1].
-
-        Returns:
-            A, `[B, 3, 3]`, and b, `[B, 3]`, voxels.
-        """
+        """Bring `moving` onto `fixed`, `[B, 1, D, H, W]` in [0, 1]: A, `[B, 3, 3]`, and b, `[B, 3]`, voxels."""
         x = torch.cat([moving, fixed], dim=1)
         for down in self.down:
             x = F.relu(down(x))
@@ -74,6 +59,6 @@ class VTNAffine(nn.Module):
         self.head = near_zero(nn.Conv3d(width * 2 ** (levels - 1), 12, self.grid))
 
     def forward(self, moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the affine map that brings `moving` onto `fixed`: A, `[B, 3, 3]`, and b, `[B, 3]`, voxels."""
+        """Bring `moving` onto `fixed`, `[B, 1, D, H, W]` in [0, 1]: A, `[B, 3, 3]`, and b, `[B, 3]`, voxels."""
         features = self.encoder(moving, fixed)[-1]
         return as_affine(self.head(F.adaptive_avg_pool3d(features, self.grid)).flatten(1))

@@ -1,5 +1,7 @@
 """The discriminator: a network that reads a displacement and answers with one number."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,16 +26,10 @@ class Discriminator(nn.Module):
         self.bounded = bounded
         self.condition = nn.Conv3d(3, 3, 3, padding=1)
         channels = [3, 16, 32, 64, 128, 256]
-        self.halve = nn.ModuleList(
-            nn.Conv3d(a, b, 4, stride=2, padding=1) for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.halve = nn.ModuleList(nn.Conv3d(a, b, 4, stride=2, padding=1) for a, b in pairwise(channels))
 
     def features(self, displacement: Tensor) -> list[Tensor]:
-        """What every layer sees, from the conditioning layer to the last (before its sigmoid).
-
-        Args:
-            displacement: `[B, 3, D, H, W]`, voxels, every side at least 32.
-        """
+        """Every layer's output (the last without its sigmoid) for `[B, 3, D, H, W]`, voxels, every side at least 32."""
         features = [F.relu(self.condition(displacement))]
         for halve in self.halve[:-1]:
             features.append(F.relu(halve(features[-1])))
@@ -60,9 +56,7 @@ class DiscriminatorReleased(nn.Module):
     def __init__(self, size: tuple[int, int, int]) -> None:
         super().__init__()
         channels = [3, 16, 32, 64, 128, 256]
-        self.halve = nn.ModuleList(
-            nn.Conv3d(a, b, 5, stride=2, padding=2) for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.halve = nn.ModuleList(nn.Conv3d(a, b, 5, stride=2, padding=2) for a, b in pairwise(channels))
         d, h, w = (-(-n // 32) for n in size)  # five halvings, each rounded up
         self.grid = (d, h, w)
         self.head = nn.Linear(256 * d * h * w, 1)

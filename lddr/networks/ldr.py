@@ -29,13 +29,9 @@ class LDR(nn.Module):
         self.head = near_zero(nn.ConvTranspose3d(2 * c, 3, 4, stride=2, padding=1))
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
-        """Predict the displacement that brings `moving` onto `fixed`.
+        """Bring `moving` onto `fixed`: the displacement, `[B, 3, D, H, W]`, voxels.
 
-        Args:
-            moving, fixed: `[B, 1, D, H, W]`, intensities in [0, 1], every side at least 16.
-
-        Returns:
-            `[B, 3, D, H, W]`, voxels.
+        Both are `[B, 1, D, H, W]`, intensities in [0, 1], every side at least 16.
         """
         full = torch.cat([moving, fixed], dim=1)
         half = F.relu(self.down1(full))

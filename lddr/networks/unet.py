@@ -1,6 +1,7 @@
 """The two U-Nets: VoxelMorph, and the network that the authors' released code calls LDR."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -22,28 +23,17 @@ class UNet(nn.Module):
     def __init__(self, down: Sequence[int], up: Sequence[int]) -> None:
         super().__init__()
         channels = [2, *down]
-        self.down = nn.ModuleList(
-            nn.Conv3d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.down = nn.ModuleList(nn.Conv3d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
         inputs = [down[3], up[0] + down[2], up[1] + down[1], up[2] + down[0], up[3], up[4] + 2, up[5]]
         self.up = nn.ModuleList(nn.Conv3d(a, b, 3, padding=1) for a, b in zip(inputs, up, strict=True))
         self.head = near_zero(nn.Conv3d(up[6], 3, 3, padding=1))
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
-        """Predict the displacement that brings `moving` onto `fixed`.
-
-        Args:
-            moving, fixed: `[B, 1, D, H, W]`, intensities in [0, 1].
-
-        Returns:
-            `[B, 3, D, H, W]`, voxels.
-        """
-        x = torch.cat([moving, fixed], dim=1)
-        skips = [x]
+        """Bring `moving` onto `fixed`, `[B, 1, D, H, W]` in [0, 1]: the displacement, `[B, 3, D, H, W]`, voxels."""
+        skips = [torch.cat([moving, fixed], dim=1)]
         for down in self.down:
-            x = F.leaky_relu(down(x), 0.2)
-            skips.append(x)
-        skips.pop()
+            skips.append(F.leaky_relu(down(skips[-1]), 0.2))
+        x = skips.pop()
         for level, up in enumerate(self.up):
             x = F.leaky_relu(up(x), 0.2)
             if level in (0, 1, 2, 4):  # the fifth convolution refines once more at half size before the last doubling

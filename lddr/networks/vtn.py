@@ -1,5 +1,7 @@
 """VTN, the base network of the teacher (Volume Tweening Network)."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,9 +27,7 @@ class VTNEncoder(nn.Module):
     def __init__(self, width: int, levels: int = 6) -> None:
         super().__init__()
         channels = [2] + [width * 2**i for i in range(levels)]
-        self.halve = nn.ModuleList(
-            nn.Conv3d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.halve = nn.ModuleList(nn.Conv3d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
         self.refine = nn.ModuleList(nn.Conv3d(c, c, 3, padding=1) for c in channels[3:])
 
     def forward(self, moving: Tensor, fixed: Tensor) -> list[Tensor]:
@@ -72,18 +72,10 @@ class VTN(nn.Module):
         self.head = near_zero(nn.ConvTranspose3d(incoming, 3, 4, stride=2, padding=1, bias=False))
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
-        """Predict the displacement that brings `moving` onto `fixed`.
-
-        Args:
-            moving, fixed: `[B, 1, D, H, W]`, intensities in [0, 1].
-
-        Returns:
-            `[B, 3, D, H, W]`, voxels.
-        """
+        """Bring `moving` onto `fixed`, `[B, 1, D, H, W]` in [0, 1]: the displacement, `[B, 3, D, H, W]`, voxels."""
         *skips, x = self.encoder(moving, fixed)
-        for skip, predict, double_flow, double_features in zip(
-            reversed(skips), self.predict, self.double_flow, self.double_features, strict=True
-        ):
+        levels = zip(reversed(skips), self.predict, self.double_flow, self.double_features, strict=True)
+        for skip, predict, double_flow, double_features in levels:
             size = skip.shape[2:]
             flow = fit_to(double_flow(predict(x)), size)
             x = torch.cat([skip, fit_to(leaky(double_features(x)), size), flow], dim=1)
