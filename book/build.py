@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 
@@ -149,6 +150,7 @@ def status_table(chapters: dict[str, nbformat.NotebookNode]) -> str:
 
 def fill_pages() -> None:
     """Write into the staged pages what notebooks and records say: status, minutes of the paths, the report."""
+    sys.path.append(str(ROOT / "book"))  # already there when this file runs as a script
     import report  # here, because it imports PyTorch, which most commands do not need
 
     toc = (STAGING / "book" / "_toc.yml").read_text()
@@ -162,7 +164,8 @@ def fill_pages() -> None:
 
     status = status_table(chapters)
     for page in (STAGING / "book").glob("*.md"):
-        text = report.fill(page.read_text().replace("<!-- status -->", status))
+        with chdir(ROOT):  # from where the records are found
+            text = report.fill(page.read_text().replace("<!-- status -->", status))
         page.write_text(re.sub(r"<!-- minutes: (.+?) -->", minutes, text))
 
 

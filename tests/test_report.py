@@ -80,6 +80,38 @@ def test_without_records_nothing_is_claimed(records) -> None:
         assert "not measured yet" in found.measured
 
 
+def test_a_table_of_costs_has_a_column_for_each_number_of_threads(records) -> None:
+    assert "not measured yet" in report.cost_table()
+    assert report.released_seconds() == "- not measured yet"
+    names = [f"{n}, {report.plural(k)}" for n in ("LDR", "VTN", "LDR of the released code") for k in (1, 2, 3)]
+    for threads in (1, 2):
+        networks = {n: {"seconds": 0.25 / threads, "bytes_moved": 2.5e9} for n in names}
+        records(f"cost/cost_cpu_{threads}", {"device": "cpu", "threads": threads, "networks": networks})
+    row = next(line for line in report.cost_table().splitlines() if line.startswith("| LDR, 1 "))
+    assert [cell.strip() for cell in row.split("|")[4:7]] == ["2.50", "0.25", "0.12"]
+    assert "1 thread: LDR of the released code, 1 cascade 0.25 s" in report.released_seconds()
+
+
+def test_a_set_that_cannot_be_had_is_named_beside_the_verdict(records) -> None:
+    found = report.Finding("x", "not reproduced", "y")
+    assert report.verdict("C6", found) == "**not reproduced** on the nearest sets; on SLIVER it cannot be tested here"
+    assert report.verdict("C2", found) == "**not reproduced**"
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ({"training_seconds": 610.0, "rows": [{"seconds": 1.0}]}, "10 min"),
+        ({"rows": [{"seconds": 50.0}, {"seconds": 70.0}]}, "2 min"),
+        ({"rows": [{"seconds": 0.1}]}, "under 1 min"),
+        ({"networks": {"LDR": {"seconds": 10.0, "runs": 7}}, "tools": {"ants": {"seconds": 10.0, "runs": 1}}}, "2 min"),
+        ({"rows": [{"dice": 0.5}]}, "not timed"),
+    ],
+)
+def test_minutes_of_a_record(content, wanted) -> None:
+    assert report.minutes(content) == wanted
+
+
 def test_weights_and_operations_are_counted_not_recorded(records) -> None:
     found = report.claim_3()
     assert found.verdict == "partly"

@@ -1,0 +1,599 @@
+"""Cells of the recorded tables, drawn at random and computed again: from the JSON records, and from scans and weights.
+
+Nothing of `lddr` that makes the tables is used here. Three cells of each table are drawn, others every day; to draw
+those of a failure again: `LDDR_DRAW=NUMBER pytest tests/test_tables.py`, with the number that the failure shows.
+"""
+
+import datetime
+import importlib.util
+import json
+import os
+import re
+import shutil
+from contextlib import chdir
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from random import Random
+from statistics import mean, stdev
+
+import nbformat
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage, stats
+
+from lddr.data import load_cohort
+from lddr.models import load_model
+from lddr.results import by_method  # only to see what it leaves out
+
+ROOT = Path(__file__).parent.parent
+RECORDS = ROOT / "book" / "records"
+DRAW = int(os.environ.get("LDDR_DRAW", datetime.date.today().toordinal()))
+ADVICE = f"(drawn with LDDR_DRAW={DRAW}; if records are newer than the outputs, 'make refresh only=CHAPTER')"
+TITLES = {"Hippocampus MR": "hippocampus", "Liver MR (CHAOS)": "liver_mr"}
+spec = importlib.util.spec_from_file_location("report", ROOT / "book" / "report.py")
+report = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(report)
+
+
+def drawn(cells, count=3):
+    """A few of the cells; the same for everybody on one day."""
+    assert cells, "no cell to draw from"
+    return Random(DRAW).sample(cells, min(count, len(cells)))
+
+
+# From records to numbers, with nothing but json and numpy.
+
+
+def runs(dataset, pattern, root=RECORDS):
+    """The records whose name matches, one a seed; of a cross-validation the four folds together, or none."""
+    whole = {}
+    for file in sorted((root / dataset).glob("*.json")):
+        stem, _, fold = file.stem.partition("_fold")
+        if re.fullmatch(pattern, stem):
+            whole.setdefault(stem, {})[fold] = json.loads(file.read_text())
+    complete = [parts for parts in whole.values() if set(parts) in ({""}, set("0123"))]
+    return [[row for fold in sorted(parts) for row in parts[fold]["rows"]] for parts in complete]
+
+
+def values(rows_of_seeds, column="dice"):
+    """`[pairs, seeds]`, after a look at whether the pairs are the same."""
+    names = [[(row["moving"], row["fixed"]) for row in rows] for rows in rows_of_seeds]
+    assert names.count(names[0]) == len(names)
+    return np.array([[row[column] for row in rows] for rows in rows_of_seeds], dtype=float).T
+
+
+def gain_and_interval(ours, theirs, column="dice"):
+    """Mean difference, and the ends of its 95 % interval: another bootstrap, drawn in one go and by another seed."""
+    a, b = values(ours, column), values(theirs, column)
+    rng, draws = np.random.default_rng(DRAW), 8000
+    pairs = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), draws) / len(a)
+    sides = []
+    for x in (a, b):
+        seeds = rng.multinomial(x.shape[1], np.full(x.shape[1], 1 / x.shape[1]), draws) / x.shape[1]
+        sides.append(np.einsum("np,ps,ns->n", pairs, x, seeds))
+    return a.mean() - b.mean(), *np.quantile(sides[0] - sides[1], [0.025, 0.975])
+
+
+def signed_rank_p(ours, theirs):
+    """Wilcoxon's two-sided p, counted exactly and by the normal law; SciPy takes one or the other."""
+    difference = np.round(values(ours).mean(axis=1) - values(theirs).mean(axis=1), 9)
+    difference = difference[difference != 0]
+    n = len(difference)
+    if not n:
+        return 1.0, 1.0
+    ranks = stats.rankdata(np.abs(difference))
+    smaller = min(ranks[difference > 0].sum(), ranks[difference < 0].sum())
+    ways = np.zeros(n * (n + 1) // 2 + 1)  # in how many of the 2^n ways of giving signs the sum is 0, 1, 2, ...
+    ways[0] = 1
+    for rank in range(1, n + 1):
+        ways[rank:] += ways[:-rank].copy()
+    exact = min(1.0, 2 * ways[: int(smaller) + 1].sum() / 2.0**n) if n <= 1000 else 0.0
+    _, ties = np.unique(ranks, return_counts=True)
+    variance = n * (n + 1) * (2 * n + 1) / 24 - (ties**3 - ties).sum() / 48
+    return exact, 2 * stats.norm.cdf((smaller - n * (n + 1) / 4) / variance**0.5)
+
+
+def numbers(text):
+    return [float(x) for x in re.findall(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?", text.replace(", ", "; "))]
+
+
+def digits(text):
+    """Half a unit of the last digit that is shown, and a little for the rounded rows."""
+    decimals = len(text.partition(".")[2].partition(" ")[0].rstrip("%,]"))
+    return 0.5 * 10**-decimals + 2e-5
+
+
+def check_cell(column, text, ours, theirs):
+    """Compare the text of one cell with what the rows of the records say."""
+    dice, folded = values(ours), values(ours, "folding_percent")
+    if column == "seeds":
+        assert int(text) == dice.shape[1]
+    elif column == "Dice":
+        shown = numbers(text)
+        of_seeds = dice.mean(axis=0).tolist()
+        wanted = [mean(of_seeds)] + ([stdev(of_seeds)] if len(of_seeds) > 1 else [])
+        assert shown == pytest.approx(wanted, abs=digits(text))
+    elif column == "folded %":
+        assert numbers(text) == pytest.approx([folded.mean()], abs=digits(text))
+    elif column == "gain":
+        assert numbers(text) == pytest.approx([gain_and_interval(ours, theirs)[0]], abs=digits(text))
+    elif column == "95 % interval":
+        _, low, high = gain_and_interval(ours, theirs)
+        assert numbers(text) == pytest.approx([low, high], abs=digits(text) + 0.06 * (high - low))
+    elif column == "p":
+        assert any(f"{p:.0e}" == text or abs(p - float(text)) < 1e-3 * p for p in signed_rank_p(ours, theirs))
+    else:
+        raise AssertionError(f"column '{column}': this test does not know how to compute it; teach it")
+
+
+# Tables in the outputs of a notebook.
+
+
+class Tables(HTMLParser):
+    """Collects the tables of a page: names of the index, and for each row its index and column -> text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tables, self.cell = [], None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag == "table":
+            self.tables.append({"id": attrs.get("id", ""), "names": [], "columns": [], "rows": []})
+            self.open = []  # index cells that span several rows: how many rows are left, text
+        elif tag == "tr":
+            self.row = {"index": [], "data": []}
+        elif tag in ("th", "td"):
+            self.cell = (tag, attrs.get("class", "").split(), int(attrs.get("rowspan", 1)), [])
+
+    def handle_data(self, data):
+        if self.cell:
+            self.cell[3].append(data)
+
+    def handle_endtag(self, tag):
+        table = self.tables[-1] if self.tables else None
+        if tag in ("th", "td") and self.cell:
+            _, classes, span, text = self.cell
+            text, self.cell = "".join(text).replace("\xa0", " ").strip(), None
+            if "col_heading" in classes:
+                table["columns"].append(text)
+            elif "index_name" in classes:
+                table["names"].append(text)
+            elif "row_heading" in classes:
+                self.row["index"].append((span, text))
+            elif "data" in classes:
+                self.row["data"].append(text)
+        elif tag == "tr" and self.row["data"]:
+            self.open = [[left - 1, text] for left, text in self.open if left > 1]
+            outer = [text for _, text in self.open]
+            self.open += [[span, text] for span, text in self.row["index"] if span > 1]
+            index = (*outer, *(text for _, text in self.row["index"]))
+            table["rows"].append((index, dict(zip(table["columns"], self.row["data"], strict=True))))
+
+
+def tables_of(chapter):
+    """Every table in the outputs of a chapter, with the source of its cell."""
+    path = ROOT / "notebooks" / f"{chapter}.ipynb"
+    assert path.exists(), f"{path.name} is not there, so its tables cannot be checked"
+    found = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            tables = Tables("".join(output.get("data", {}).get("text/html", ""))).tables
+            found += [(cell.source, table) for table in tables if table["rows"]]
+    assert found, f"{path.name} holds no table: its outputs are missing"
+    return found
+
+
+def check_drawn(table, check, left_out=()):
+    """Draw cells of a table and check them; `check` gets index, column, text."""
+    cells = [(index, c, text) for index, row in table["rows"] for c, text in row.items() if text and c not in left_out]
+    for index, column, text in drawn(cells):
+        print(*index, column, text, sep=" | ")
+        try:
+            check(index, column, text)
+        except AssertionError as error:
+            raise AssertionError(f"{', '.join(index)}; {column}: {text} {ADVICE}\n{error}") from error
+
+
+def same_value(a, b):
+    """Whether two texts are the same number, or the same word."""
+    try:
+        return float(a) == float(b)
+    except ValueError:
+        return a == b
+
+
+def sides_10(source, table, index):
+    """The records behind a row of chapter 10, and those it is compared with."""
+    dataset = "liver_mr" if "liver" in source else "hippocampus"
+    kind = tuple(table["names"])
+    if kind == ("cascades", "objective"):
+        names = rf"student_{index[0]}cas_{re.escape(index[1])}_seed\d", rf"student_{index[0]}cas_none_seed\d"
+    elif kind == ("factor", "value"):
+        known = [file.stem for file in (RECORDS / dataset).glob(f"ablation_{index[0]}_*.json")]
+        (name,) = [n for n in known if same_value(n.rpartition("_")[2], index[1])]
+        names = re.escape(name), "student_1cas_paper_seed0"
+    elif kind == ("objective, change",):
+        names = re.escape(f"tuned_{index[0]}"), r"student_1cas_none_seed\d"
+    elif kind == ("change",):
+        names = r"schedule_paper_seed\d", r"schedule_released_none_seed\d"
+    else:
+        raise AssertionError(f"a table with the index {kind}: this test does not know its records; teach it")
+    return [runs(dataset, name) for name in names]
+
+
+def test_cells_of_chapter_10():
+    # A table without names of its index is of the chapter's own run.
+    tables = [(source, table) for source, table in tables_of("10_table2_aldk_ablation") if table["names"]]
+    kinds = {tuple(table["names"]) for _, table in tables}
+    assert kinds == {("cascades", "objective"), ("factor", "value"), ("objective, change",), ("change",)}, ADVICE
+    datasets = [("liver" in source) for source, table in tables if table["names"] == ["cascades", "objective"]]
+    assert datasets == [False] + [True] * bool(runs("liver_mr", r"student_\dcas_none_seed\d")), ADVICE
+    for source, table in tables:
+        check_drawn(
+            table, lambda index, column, text, s=source, t=table: check_cell(column, text, *sides_10(s, t, index))
+        )
+
+
+# Chapter 09.
+
+PATTERNS = {
+    "ANTs SyN": "baseline_ants_syn",
+    "Elastix affine + B-spline": "baseline_elastix",
+    "VoxelMorph + affine": r"voxelmorph_1cas(_seed\d)?",
+    "RCN, VoxelMorph, N": r"voxelmorph_Ncas(_seed\d)?",
+    "RCN, VTN, N": "teacher_Ncas",
+    "RCN, VTN, N, softer": "teacher_Ncas_fine",
+    "LDR, N": r"student_Ncas_none_seed\d",
+    "LDR + ALDK, N": r"student_Ncas_paper_seed\d",
+    "LDR, best recipe, N": "beyond_Ncas_none",
+    "LDR, best recipe, N, adapted to each pair": "adapted_Ncas",
+}
+REFERENCE = "RCN, VTN, 3 cascades"
+# Counted from shapes, whatever the records say; tests/test_complexity.py counts them again.
+COUNTED = ("weights, M", "GMAC", "memory, MB")
+SETS = {"hippocampus": "hippocampus", "liver MR": "liver_mr", "liver MR, whole body": "liver_mr_body"}
+SETS |= {name: name.lower() for name in ("SLIVER", "LiTS", "LSPIG", "LPBA")}
+
+
+def records_of(dataset, method):
+    """The rows of each run of a method."""
+    found = re.search(r"(\d) cascades?", method)
+    pattern = PATTERNS[method.replace(found[0], "N") if found else method]
+    return runs(dataset, pattern.replace("N", found[1]) if found else pattern)
+
+
+def holm(p_values):
+    """Name -> p, corrected for their number."""
+    corrected, largest = {}, 0.0
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, p * (len(p_values) - rank)))
+        corrected[name] = largest
+    return corrected
+
+
+def check_gain(dataset, methods, method, text):
+    """A gain over the reference, and the sign that says whether it counts."""
+    reference = REFERENCE if REFERENCE in methods else methods[0]
+    if method == reference:
+        assert text == "–"
+        return
+    theirs = records_of(dataset, reference)
+    gain = gain_and_interval(records_of(dataset, method), theirs)[0]
+    assert float(text.split()[0]) == pytest.approx(gain, abs=5.2e-4)
+    both = {m: signed_rank_p(records_of(dataset, m), theirs) for m in methods if m != reference}
+    corrected = [holm({m: p[i] for m, p in both.items()})[method] for i in (0, 1)]
+    assert text.split()[1] in {"≈" if p >= 0.05 else "▲" if gain > 0 else "▼" for p in corrected}
+
+
+def check_recorded(dataset, methods, method, column, text):
+    """A cell of one data set's table."""
+    rows = records_of(dataset, method)
+    assert rows, f"no records of {method} on {dataset}"
+    if column == "gain":
+        check_gain(dataset, methods, method, text)
+    elif column == "GPU, s":
+        assert text == "–" or float(text) > 0
+    elif column == "HD95, mm" and "hd95" not in rows[0][0]:
+        assert text == "–"
+    else:
+        wanted = {
+            "Dice": lambda: values(rows).mean(),
+            "sd": lambda: values(rows).mean(axis=1).std(),
+            "Jaccard": lambda: values(rows, "jaccard").mean(),
+            "HD95, mm": lambda: np.nanmean(values(rows, "hd95")),
+            "folds, %": lambda: values(rows, "folding_percent").mean(),
+            "CPU, s": lambda: np.median(np.median(values(rows, "seconds"), axis=0)),
+            "seeds": lambda: len(rows),
+        }
+        assert column in wanted, "this test does not know how to compute this column; teach it"
+        assert float(text) == pytest.approx(wanted[column](), abs=digits(text))
+
+
+def check_overview(method, column, text):
+    """A cell of the view of all data sets."""
+    if column in ("CPU, s", "GPU, s"):
+        file = RECORDS / "cost" / ("cost_cpu_1.json" if column == "CPU, s" else "cost_gpu.json")
+        record = json.loads(file.read_text()) if file.exists() else {}
+        tool = {"ANTs SyN": "ants_syn", "Elastix affine + B-spline": "elastix"}.get(method)
+        kind = next((k for k in ("VoxelMorph", "VTN", "LDR") if k in method and "adapted" not in method), None)
+        count = (re.search(r"\d cascades?", method) or ["1 cascade"])[0]
+        known = record.get("tools", {}).get(tool) or record.get("networks", {}).get(f"{kind}, {count}")
+        assert text == (f"{known['seconds']:.2f}" if known else "not measured here")
+        return
+    rows = records_of(SETS[column], method)
+    if rows:
+        wanted = [values(rows).mean(), values(rows, "jaccard").mean()]
+        assert [float(x) for x in text.split(" / ")] == pytest.approx(wanted, abs=5.2e-4)
+    else:
+        assert text in ("–", "no records yet", "needs the scans")
+
+
+def check_losses(index, column, text):
+    """A cell of "Ours and the paper's": the light networks against the best heavy one, in hundredths."""
+    dataset, light = index
+    heavy = [REFERENCE.replace("3 cascades", n) for n in ("1 cascade", "2 cascades", "3 cascades")]
+    heavy += [f"{REFERENCE}, softer", "VoxelMorph + affine", "RCN, VoxelMorph, 3 cascades"]
+    found = {name: rows for name in heavy if (rows := records_of(dataset, name))}
+    best = max(found, key=lambda name: values(found[name]).mean())
+    if column == "best heavy network":
+        assert text == best
+        return
+    overlap = "dice" if column.startswith("Dice") else "jaccard"
+    gain, low, high = (100 * x for x in gain_and_interval(records_of(dataset, light), found[best], overlap))
+    shown = [float(x) for x in re.findall(r"[-+][\d.]+", text)]
+    assert shown[0] == pytest.approx(gain, abs=0.052)
+    assert len(shown) == 1 or shown[1:] == pytest.approx([low, high], abs=0.052 + 0.06 * (high - low))
+
+
+def test_cells_of_chapter_09():
+    seen = set()
+    for _, table in tables_of("09_table1_comparison"):
+        name, names = table["id"].removeprefix("T_"), table["names"]
+        methods = [index[0] for index, _ in table["rows"]]
+        if names == ["data", "light network"]:
+            ours = [(index, row) for index, row in table["rows"] if "paper" not in index[0]]
+            check_drawn(table | {"rows": ours}, check_losses)
+        elif name == "overview":
+            live = [column for column in table["columns"] if column.endswith(", live")]
+            check_drawn(table, lambda index, *cell: check_overview(*index, *cell), (*live, *COUNTED))
+        elif name in SETS.values():
+            check_drawn(table, lambda i, *cell, d=name, m=methods: check_recorded(d, m, *i, *cell), COUNTED)
+        else:  # measured while the chapter ran
+            live = names == ["steps on the pair"] or table["columns"] == ["linear", "nearest", "threshold"]
+            assert live or name.endswith("_live"), f"table {name} {names}: this test does not know it; teach it"
+        seen.add(name)
+    recorded = {d for d in SETS.values() if any(runs(d, p.replace("N", r"\d")) for p in PATTERNS.values())}
+    assert seen >= recorded | {"overview"}, ADVICE
+
+
+# The report.
+
+JACCARD = ("jaccard_low", "jaccard_high")
+GAIN = re.compile(
+    r"- (?P<title>[^:]+): (?:Dice )?(?P<gain>[-+][\d.]+) \[(?P<low>[-+][\d.]+), (?P<high>[-+][\d.]+)\] "
+    r"\((?P<pairs>\d+) pairs, (?P<ours>\d+) against (?P<theirs>\d+) seeds\)"
+    r"(?:, Jaccard (?P<jaccard>[-+][\d.]+) \[(?P<jaccard_low>[-+][\d.]+), (?P<jaccard_high>[-+][\d.]+)\])?"
+)
+
+
+def sections(page):
+    """Claim -> the lines of its section."""
+    return {part[:2]: part.splitlines() for part in re.split(r"^## ", page, flags=re.MULTILINE)[1:]}
+
+
+def sides_of_claim(claim, title):
+    """The records behind a line of claim 1, 4 or 6."""
+    dataset = TITLES[title.partition(",")[0]]
+    if "learning rate" in title:
+        return [runs(dataset, rf"schedule_{schedule}_seed\d") for schedule in ("paper", "released_none")]
+    if claim == "C6":
+        n = re.search(r"(\d) cascade", title)[1]
+        return [runs(dataset, rf"student_{n}cas_{objective}_seed\d") for objective in ("paper", "none")]
+    teachers = [runs(dataset, name) for name in ("teacher_3cas", "teacher_3cas_fine")]
+    best = max((t for t in teachers if t), key=lambda t: values(t).mean(), default=[])
+    return [runs(dataset, r"student_3cas_paper_seed\d"), best]
+
+
+def report_cells(page):
+    """Every gain, interval, count and mean of the report: where it stands, what is shown, what the records say."""
+    cells = []
+    for claim, lines in sections(page).items():
+        for found in filter(None, map(GAIN.match, lines)):
+            ours, theirs = sides_of_claim(claim, found["title"])
+            where = f"{claim}, {found['title']}"
+            counts = (len(ours[0]), len(ours), len(theirs))
+            cells.append((f"{where}: counts", tuple(int(found[x]) for x in ("pairs", "ours", "theirs")), counts, 0))
+            for column, names in {"dice": ("gain", "low", "high"), "jaccard": ("jaccard", *JACCARD)}.items():
+                if found[names[0]]:
+                    wanted = gain_and_interval(ours, theirs, column)
+                    spread = 0.06 * (wanted[2] - wanted[1])
+                    for name, value, room in zip(names, wanted, (0, spread, spread), strict=True):
+                        cells.append((f"{where}: {name}", float(found[name]), value, 7e-5 + room))
+    return cells
+
+
+@cache
+def rendered(root, page):
+    """Markers, or a whole page, filled from the records of a folder."""
+    with chdir(root):
+        return report.fill(page)
+
+
+def whole_report():
+    """The page as the book shows it."""
+    return rendered(ROOT, (ROOT / "book" / "reproduction_report.md").read_text())
+
+
+def test_cells_of_the_report():
+    for where, shown, wanted, room in drawn(report_cells(whole_report())):
+        print(where, shown, wanted)
+        assert shown == pytest.approx(wanted, abs=room), f"{where} {ADVICE}"
+
+
+def test_means_and_ratios_of_the_report():
+    lines = sections(whole_report())
+    for title, dataset in TITLES.items():
+        (line,) = [text for text in lines["C8"] if text.startswith(f"- {title}: ")]
+        names = r"student_1cas_none_seed\d", r"student_1cas_paper_seed\d", "teacher_1cas"
+        sides = [runs(dataset, name) for name in names]
+        if all(sides):
+            shown = [float(x) for x in re.findall(r"\d\.\d{3}", line)]
+            assert shown == pytest.approx([values(side).mean() for side in sides], abs=5.2e-4)
+        else:
+            assert line.endswith("not measured yet")
+    for file in sorted((RECORDS / "cost").glob("cost_cpu_*.json")):
+        networks = json.loads(file.read_text())["networks"]
+        (line,) = [text for text in lines["C2"] if f"[{file.stem}]" in text]
+        for count in ("1 cascade", "3 cascades"):
+            ratio = networks[f"VTN, {count}"]["seconds"] / networks[f"LDR, {count}"]["seconds"]
+            assert f"{ratio:.1f} times at {count}" in line
+
+
+# A record that is not there.
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A copy of the records of hippocampus MR in which some can be removed."""
+    shutil.copytree(RECORDS / "hippocampus", tmp_path / "book" / "records" / "hippocampus")
+    return tmp_path
+
+
+def remove(root, pattern):
+    """Remove the records whose name matches."""
+    files = sorted((root / "book" / "records" / "hippocampus").glob(f"{pattern}.json"))
+    assert files
+    for file in files:
+        file.unlink()
+
+
+def test_the_report_says_which_claim_lost_its_records(elsewhere):
+    missing = "- Hippocampus MR, 1 cascade: not measured yet"
+    assert missing not in rendered(ROOT, "<!-- report: C6 -->")
+    remove(elsewhere, "student_1cas_paper_seed*")
+    page = rendered(elsewhere, "<!-- report: C6 -->\n<!-- report: C8 -->\n<!-- report: commands hippocampus -->")
+    assert missing in page
+    assert "- Hippocampus MR: not measured yet" in page
+    assert "# student_1cas_paper" not in page
+    assert "# student_1cas_none_seed0" in page
+
+
+def test_one_seed_less_is_counted(elsewhere):
+    seeds = len(runs("hippocampus", r"student_1cas_none_seed\d"))
+    remove(elsewhere, f"student_1cas_none_seed{seeds - 1}")
+    found = [GAIN.match(line) for line in rendered(elsewhere, "<!-- report: C6 -->").splitlines()]
+    (row,) = [f for f in found if f and f["title"] == "Hippocampus MR, 1 cascade"]
+    assert int(row["theirs"]) == seeds - 1
+
+
+def test_a_table_of_chapter_10_leaves_the_row_out(elsewhere):
+    cells = nbformat.read(ROOT / "notebooks" / "10_table2_aldk_ablation.ipynb", as_version=4).cells
+    code = [c.source for c in cells if c.cell_type == "code"]
+    wanted = [c for c in code if c.startswith(("import", "from")) or "def table_2" in c]
+    remove(elsewhere, "student_1cas_l2_seed*")
+    tables = []
+    for folder in (ROOT, elsewhere):
+        with chdir(folder):
+            names = {}
+            for source in wanted:
+                exec(source, names)
+            tables.append(names["table_2"](names["hippocampus"]))
+    assert set(tables[0]) - set(tables[1]) == {(1, "l2")}
+    assert all(tables[0][key] == row for key, row in tables[1].items())
+
+
+def test_a_table_of_chapter_09_leaves_the_row_out(elsewhere):
+    remove(elsewhere, "baseline_elastix")
+    with chdir(ROOT):
+        before = list(by_method("hippocampus"))
+    with chdir(elsewhere):
+        after = list(by_method("hippocampus"))
+    assert after == [name for name in before if not name.startswith("Elastix")] != before
+
+
+# One cell from scans and weights. Of `lddr` only the two networks are used: no warp, no cascade, no metric.
+
+
+def on_grid(array, size):
+    """A volume on the middle of a grid of its own spacing, 0 outside: grid index i is voxel i + offset."""
+    result = np.zeros(size, array.dtype)
+    source, target = [], []
+    for n, m in zip(array.shape, size, strict=True):
+        offset = int(np.floor((n - m) / 2 + 0.5))
+        start, end = max(0, -offset), min(m, n - offset)
+        source.append(slice(start + offset, end + offset))
+        target.append(slice(start, end))
+    result[tuple(target)] = array[tuple(source)]
+    return result
+
+
+def hippocampus_scan(folder, name, size):
+    """Image, scaled between its percentiles 5 and 98, and labels, read from their files."""
+    arrays = []
+    for part in ("imagesTr", "labelsTr"):
+        file = nib.as_closest_canonical(nib.load(folder / "Task04_Hippocampus" / part / f"{name}.nii.gz"))
+        arrays.append(np.asarray(file.dataobj, dtype=np.float32))
+    low, high = np.percentile(arrays[0], [5, 98])
+    image = np.clip((arrays[0] - low) / (high - low), 0, 1)
+    return on_grid(image.astype(np.float32), size), on_grid(arrays[1], size)
+
+
+def positions_found(model, moving, fixed):
+    """Where in the moving image each voxel of the fixed one lies, `[3, D, H, W]`: x -> c + A (x + v(x) - c) + b."""
+    grid = np.indices(moving.shape).astype(np.float64)
+    centre = ((np.array(moving.shape) - 1) / 2).reshape(3, 1, 1, 1)
+    as_batch = [torch.from_numpy(volume)[None, None] for volume in (moving, fixed)]
+    with torch.no_grad():
+        matrix, shift = (x[0].double().numpy() for x in model.affine(*as_batch))
+
+    def affine(points):
+        return centre + np.einsum("ij,jdhw->idhw", matrix, points - centre) + shift.reshape(3, 1, 1, 1)
+
+    warped = ndimage.map_coordinates(moving, affine(grid), order=1, mode="nearest")
+    (dense,) = model.dense
+    with torch.no_grad():
+        flow = dense(torch.from_numpy(warped)[None, None], as_batch[1])[0].double().numpy()
+    return affine(grid + flow)
+
+
+def mean_dice(moving_labels, fixed_labels, positions):
+    """Each label's mask interpolated linearly, the largest share wins, Dice by counting; mean over labels."""
+    known = np.unique(moving_labels)
+    shares = [
+        ndimage.map_coordinates((moving_labels == v).astype(np.float32), positions, order=1, mode="nearest")
+        for v in known
+    ]
+    warped = known[np.argmax(shares, axis=0)]
+    scores = []
+    for value in set(np.unique(fixed_labels)) | set(known) - {0}:
+        a, b = warped == value, fixed_labels == value
+        scores += [2 * (a & b).sum() / (a.sum() + b.sum())] if value else []
+    return mean(scores)
+
+
+def test_a_dice_of_the_shipped_hippocampus_model_from_scans_and_weights(real_data):
+    record = json.loads((RECORDS / "hippocampus" / "student_1cas_none.json").read_text())
+    model, config, _ = load_model("student_1cas_none")
+    (row,) = drawn(record["rows"], 1)
+    (moving, moving_labels), (fixed, fixed_labels) = (
+        hippocampus_scan(real_data, row[side], config.size) for side in ("moving", "fixed")
+    )
+    found = mean_dice(moving_labels, fixed_labels, positions_found(model, moving, fixed))
+    assert found == pytest.approx(row["dice"], abs=1e-3), f"{row['moving']}, {row['fixed']} {ADVICE}"
+
+
+def test_a_dice_of_the_shipped_brain_model_from_images_and_weights():
+    record = json.loads((RECORDS / "simulated_brains" / "student_1cas_none.json").read_text())
+    model, config, _ = load_model("simulated_brains")
+    i = drawn(range(3), 1)[0]  # few pairs, because a subject takes a second to simulate
+    cohort = load_cohort("simulated_brains", "test", size=config.size, subjects=i + 2)
+    row = record["rows"][i]
+    assert (row["moving"], row["fixed"]) == cohort.ids[i : i + 2]
+    positions = positions_found(model, *(cohort.images[k, 0].numpy() for k in (i, i + 1)))
+    found = mean_dice(*(cohort.labels[k, 0].numpy() for k in (i, i + 1)), positions)
+    assert found == pytest.approx(row["dice"], abs=1e-3), f"{row['moving']}, {row['fixed']} {ADVICE}"
