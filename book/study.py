@@ -1,6 +1,6 @@
 """Every recorded run on real scans by name: list their commands, or make those whose record is missing.
 
-    python book/study.py                    list the commands, with the minutes that the recorded ones took
+    python book/study.py                    list the commands, with the minutes they took, or are expected to take
     python book/study.py --run [NAME ...]   make the named runs, or all that are missing, one after another
 
 A run that was interrupted goes on where it was. A name may hold wildcards: --run 'student_1cas_*'.
@@ -8,12 +8,18 @@ A run that was interrupted goes on where it was. A name may hold wildcards: --ru
 
 import argparse
 import json
+import math
+import re
 import shlex
 from fnmatch import fnmatch
+from statistics import mean
 from typing import Any
 
+import yaml
 from build import BUILD, ROOT, call
 from tqdm import tqdm
+
+from lddr.settings import Settings
 
 RECORDS = "book/records"
 # The objectives that are compared, and their seeds.
@@ -135,6 +141,25 @@ def commands() -> dict[str, list[str]]:
     runs = {f"hippocampus/{name}": words for name, words in hippocampus_runs().items()}
     for fold in FOLDS:
         runs |= liver_runs(fold)
+    return runs | other_runs()
+
+
+def other_runs() -> dict[str, list[str]]:
+    """What is neither a training run on real scans nor a classical tool: the offline model, costs, the figure."""
+    words = [
+        "notebooks/06_student.ipynb",
+        "_build/simulated_brains.ipynb",
+        "-f",
+        "notebooks/params/simulated_brains.yaml",
+    ]
+    runs = {"simulated_brains/student_1cas_none": ["papermill", *words]}
+    for threads in (1, 2):  # the classical tools once, on one thread
+        runs[f"cost/cost_cpu_{threads}"] = ["python", "book/cost.py", "--threads", str(threads)]
+    runs["cost/cost_cpu_1"].append("--tools")
+    models = {"LDR": "student_1cas_none_seed0", "LDR + ALDK": "student_1cas_paper_seed0"}
+    words = [f"{label}=runs/{name}/weights.safetensors" for label, name in models.items()]
+    words = ["--dataset", "hippocampus", "--models", *words, "RCN, 3 cascades=teacher_3cas_fine"]
+    runs["hippocampus/figure2"] = ["python", "book/figure2.py", *words]
     return runs
 
 
@@ -159,8 +184,9 @@ def main() -> None:
     runs = commands()
     files = {name: ROOT / RECORDS / f"{name}.json" for name in runs}
     if options.run is None:
+        records = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
         for name, words in runs.items():
-            took = minutes(json.loads(files[name].read_text())) if files[name].exists() else "no record"
+            took = f"{minutes(records[name]):.0f} min" if name in records else expected(name, words, records)
             print(f"# {name}: {took}\n{shlex.join(words)}")
         return
     BUILD.mkdir(exist_ok=True)
@@ -170,10 +196,30 @@ def main() -> None:
         call(*runs[name])
 
 
-def minutes(record: dict[str, Any]) -> str:
+def minutes(record: dict[str, Any]) -> float:
     """What a recorded run took."""
-    seconds = record.get("training_seconds", sum(row["seconds"] for row in record["rows"]))
-    return f"{seconds / 60:.0f} min"
+    return record.get("training_seconds", sum(row.get("seconds", 0) for row in record.get("rows", []))) / 60
+
+
+def work(settings: dict[str, Any]) -> tuple[tuple[Any, ...], int]:
+    """What decides the time of a training step, and how many voxels go through it in the whole run."""
+    asks = settings["objective"] not in ("none", "released")
+    kind = (settings["network"], settings["cascades"], asks)
+    return kind, settings["steps"] * settings["batch"] * math.prod(settings["size"])
+
+
+def expected(name: str, words: list[str], records: dict[str, dict[str, Any]]) -> str:
+    """Minutes of a run without a record: those of another fold or seed, else those of a network like it."""
+    stem = re.sub(r"_(seed|fold)\d", "", name)
+    found = [minutes(record) for other, record in records.items() if re.sub(r"_(seed|fold)\d", "", other) == stem]
+    if not found and words[:2] == ["lddr", "train"]:
+        values = yaml.safe_load((ROOT / words[2]).read_text())
+        values |= {k: yaml.safe_load(v) for k, _, v in (word.partition("=") for word in words[3:])}
+        kind, voxels = work(Settings.check(values).model_dump())
+        usual = Settings.check({}).model_dump()  # some records are older than some settings
+        known = [(r, work(usual | r["parameters"])) for r in records.values() if "training_seconds" in r]
+        found = [minutes(r) * voxels / work_of for r, (kind_of, work_of) in known if kind_of == kind]
+    return f"no record, about {mean(found):.0f} min" if found else "no record"
 
 
 if __name__ == "__main__":
