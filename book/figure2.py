@@ -179,42 +179,37 @@ def panels(rows: int, columns: int, box: Box) -> tuple[Figure, Any]:
     return plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
 
 
-def finish(axes: Any, names: Sequence[str], box: Box) -> None:
-    """Crop every panel, name the rows at their left, and the direction of the sections under the lowest ones."""
+def finish(axes: Any, names: Sequence[str], notes: dict[Axes, str], box: Box) -> None:
+    """Crop every panel; name the rows at the left, write notes under panels, directions at the left and lower edge."""
     for row, name in zip(axes, names, strict=True):
         for ax in row:
-            up, across = ax.get_ylabel(), ax.get_xlabel()
-            lowest = ax in axes[-1]
-            note = ax.note if hasattr(ax, "note") else ""
-            ax.set(xlim=box[:2], ylim=box[2:], ylabel="", xlabel="\n".join(filter(None, [note, lowest * across])))
-        row[0].set_ylabel(f"{name}\n{up}", fontsize=9)
-
-
-def note(ax: Axes, text: str) -> None:
-    """What `finish` writes under a panel."""
-    ax.note = text  # type: ignore[attr-defined]
+            across = ax.get_xlabel() if ax in axes[-1] else ""
+            left = f"{name}\n{ax.get_ylabel()}" if ax is row[0] else ""
+            under = "\n".join(filter(None, [notes.get(ax, ""), across]))
+            ax.set(xlim=box[:2], ylim=box[2:], xlabel=under, ylabel=left)
 
 
 def draw_sections(cohort: Cohort, shown: Sequence[Shown], plane: Plane) -> Figure:
     """Moving and fixed, then for each model the warped section and the overlap; a column a pair."""
     models, box = list(shown[0].rows), box_around(cohort, shown, plane)
     figure, axes = panels(2 + 2 * len(models), len(shown), box)
+    notes: dict[Axes, str] = {}
     for column, one in zip(axes.T, shown, strict=True):
         (m, f), k = one.pair, one.index
         for ax, subject, colour in zip(column, (m, f), (MOVING, FIXED), strict=False):
             show_section(ax, cohort.images[subject], plane, k)
             outline(ax, cohort.labels[subject] > 0, colour, plane, k)
         column[0].set_title(f"{cohort.ids[m]}\nslice {k}", fontsize=9)
-        note(column[1], f"before: Dice {one.rows[models[0]]['dice_initial']:.3f}")
+        notes[column[1]] = f"before: Dice {one.rows[models[0]]['dice_initial']:.3f}"
         for name, image_ax, overlap_ax in zip(models, column[2::2], column[3::2], strict=True):
             displacement, row = one.displacements[name], one.rows[name]
             show_section(image_ax, warp(cohort.images[m : m + 1], displacement), plane, k)
             outline(image_ax, cohort.labels[f] > 0, FIXED, plane, k)
             show_overlap(overlap_ax, warp_labels(cohort.labels[m : m + 1], displacement), cohort.labels[f], plane, k)
             in_slice = row["slice_dice"][organ_slices(cohort.labels[f], plane).index(k)]
-            note(overlap_ax, f"volume {row['dice']:.3f}, slice {in_slice:.3f}")
+            notes[overlap_ax] = f"volume {row['dice']:.3f}, slice {in_slice:.3f}"
     fixed = f"fixed\n{cohort.ids[shown[0].pair[1]]}"
-    finish(axes, ["moving", fixed, *(f"{n}\n{what}" for n in models for what in ("warped", "overlap"))], box)
+    finish(axes, ["moving", fixed, *(f"{n}\n{what}" for n in models for what in ("warped", "overlap"))], notes, box)
     marks = [
         Line2D([], [], color=MOVING, label="organ of the moving scan"),
         Line2D([], [], color=FIXED, label="organ of the fixed scan"),
@@ -233,6 +228,7 @@ def draw_fields(cohort: Cohort, shown: Sequence[Shown], plane: Plane) -> Figure:
     """
     models, box = list(shown[0].rows), box_around(cohort, shown, plane)
     figure, axes = panels(2 * len(models), len(shown), box)
+    notes: dict[Axes, str] = {}
     step = max(2, round((box[1] - box[0]) / 20))
     for column, one in zip(axes.T, shown, strict=True):
         (m, f), k = one.pair, one.index
@@ -242,8 +238,8 @@ def draw_fields(cohort: Cohort, shown: Sequence[Shown], plane: Plane) -> Figure:
             outline(grid_ax, cohort.labels[m] > 0, MOVING, plane, k)
             picture = show_jacobian(jacobian_ax, one.displacements[name], plane, k)
             outline(jacobian_ax, cohort.labels[f] > 0, FIXED, plane, k)
-            note(jacobian_ax, f"folded {one.rows[name]['folding_percent']:.2f} % of the volume")
-    finish(axes, [f"{n}\n{what}" for n in models for what in ("grid", "Jacobian")], box)
+            notes[jacobian_ax] = f"folded {one.rows[name]['folding_percent']:.2f} % of the volume"
+    finish(axes, [f"{n}\n{what}" for n in models for what in ("grid", "Jacobian")], notes, box)
     bar = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.5, aspect=50, pad=0.01)
     bar.set_label("Jacobian determinant: below 1 shrinks, above 1 grows, black folds")
     return figure
