@@ -252,6 +252,7 @@ PATTERNS = {
     "LDR + ALDK, N": r"student_Ncas_paper_seed\d",
     "LDR, best recipe, N": "beyond_Ncas_none",
     "LDR, best recipe, N, adapted to each pair": "adapted_Ncas",
+    "LDR, N, adapted to each pair": "no record, this row is measured while the chapter runs",
 }
 REFERENCE = "RCN, VTN, 3 cascades"
 # Counted from shapes, whatever the records say; tests/test_complexity.py counts them again.
@@ -341,7 +342,7 @@ def check_losses(index, column, text):
     heavy += [f"{REFERENCE}, softer", "VoxelMorph + affine", "RCN, VoxelMorph, 3 cascades"]
     found = {name: rows for name in heavy if (rows := records_of(dataset, name))}
     best = max(found, key=lambda name: values(found[name]).mean())
-    if column == "best heavy network":
+    if column == "heavy network":
         assert text == best
         return
     overlap = "dice" if column.startswith("Dice") else "jaccard"
@@ -365,7 +366,8 @@ def test_cells_of_chapter_09():
         elif name in SETS.values():
             check_drawn(table, lambda i, *cell, d=name, m=methods: check_recorded(d, m, *i, *cell), COUNTED)
         else:  # measured while the chapter ran
-            live = names == ["steps on the pair"] or table["columns"] == ["linear", "nearest", "threshold"]
+            known = (["linear", "nearest", "threshold"], ["mean |warped - fixed|", "Dice", "folds, %"])
+            live = names == ["steps on the pair"] or table["columns"] in known
             assert live or name.endswith("_live"), f"table {name} {names}: this test does not know it; teach it"
         seen.add(name)
     recorded = {d for d in SETS.values() if any(runs(d, p.replace("N", r"\d")) for p in PATTERNS.values())}
