@@ -14,7 +14,7 @@ from tqdm import tqdm
 from lddr.baselines import TOOLS
 from lddr.data import evaluation_pairs, load_cohort
 from lddr.evaluate import measure, summarise
-from lddr.records import provenance, write_record
+from lddr.records import provenance, rounded, write_record
 
 RECORDS = Path(__file__).parent / "records"
 
@@ -51,8 +51,7 @@ def main() -> None:
             "labels": "linear",
             "licence": test.licence,
         }
-        rounded = [{k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-        record = provenance(command, **details, test=summary, rows=rounded)
+        record = provenance(command, **details, test=summary, rows=rounded(rows))
         end = "" if options.fold is None else f"_fold{options.fold}"
         write_record(RECORDS / options.dataset / f"baseline_{name}{end}.json", record)
         print(f"{name}: Dice {summary['dice_mean']:.3f}, {summary['seconds_per_pair']:.1f} s a pair")

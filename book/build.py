@@ -150,7 +150,6 @@ def status_table(chapters: dict[str, nbformat.NotebookNode]) -> str:
 
 def fill_pages() -> None:
     """Write into the staged pages what notebooks and records say: status, minutes of the paths, the report."""
-    sys.path.append(str(ROOT / "book"))  # already there when this file runs as a script
     import report  # here, because it imports PyTorch, which most commands do not need
 
     toc = (STAGING / "book" / "_toc.yml").read_text()
@@ -163,10 +162,10 @@ def fill_pages() -> None:
         return f"{max(1, round(seconds / 60))} min"
 
     status = status_table(chapters)
-    for page in (STAGING / "book").glob("*.md"):
-        with chdir(ROOT):  # from where the records are found
+    with chdir(ROOT):  # from where the records are found
+        for page in (STAGING / "book").glob("*.md"):
             text = report.fill(page.read_text().replace("<!-- status -->", status))
-        page.write_text(re.sub(r"<!-- minutes: (.+?) -->", minutes, text))
+            page.write_text(re.sub(r"<!-- minutes: (.+?) -->", minutes, text))
 
 
 def render() -> None:

@@ -28,6 +28,7 @@ from lddr.complexity import count_macs, count_parameters, peak_memory
 from lddr.data import load_cohort
 from lddr.models import ModelConfig, build_model
 from lddr.records import provenance, write_record
+from lddr.results import in_words
 
 RECORDS = Path(__file__).parent / "records" / "cost"
 # The paper's RCN has VTN stems for everything; our teacher on small grids has a light affine stem and four halvings.
@@ -46,7 +47,7 @@ def models(side: int) -> dict[str, ModelConfig]:
     for name, shape in SHAPES.items():
         for n in shape["cascades"]:
             config = ModelConfig.check(shape | {"cascades": n, "size": [side] * 3})
-            configs[f"{name}, {n} cascade{'s' * (n > 1)}"] = config
+            configs[f"{name}, {in_words(n)}"] = config
     return configs
 
 

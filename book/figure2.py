@@ -30,7 +30,7 @@ from tqdm import tqdm
 from lddr.cascade import RecursiveCascade
 from lddr.data import Cohort, evaluation_pairs, load_cohort
 from lddr.errors import InputError
-from lddr.evaluate import measure
+from lddr.evaluate import measure, on_finer_grid
 from lddr.metrics import nanmean, overlap
 from lddr.models import load_model, weights_hash
 from lddr.plotting import (
@@ -45,8 +45,8 @@ from lddr.plotting import (
     show_section,
     use_style,
 )
-from lddr.records import provenance, write_record
-from lddr.warp import resize_displacement, warp, warp_labels
+from lddr.records import provenance, rounded, write_record
+from lddr.warp import warp, warp_labels
 
 BOOK = Path(__file__).resolve().parent
 PLANE_OF: dict[str, Plane] = {"hippocampus": "sagittal"}  # along the organ; axial for the others
@@ -146,7 +146,7 @@ def register_all(
         for name, model in models.items():
             displacement = model(test.images[m : m + 1], test.images[f : f + 1]).displacement
             if fine is not test:
-                displacement = resize_displacement(displacement, fine.size)
+                displacement = on_finer_grid(displacement, test, fine)
             warped = warp_labels(fine.labels[m : m + 1], displacement)
             row = {"model": name} | measure(fine, (m, f), displacement, seconds=0)
             del row["seconds"]  # nothing is timed here
@@ -362,7 +362,7 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
         f"organ has at least {SHARE:g} of its largest area",
         "shown": [{"moving": fine.ids[s.pair[0]], "fixed": fine.ids[s.pair[1]], "slice": s.index} for s in shown],
         "slices": organ,
-        "rows": [{k: rounded(v) for k, v in row.items()} for row in rows],
+        "rows": rounded(rows),
     }
     record = provenance(command(options), **{k: v for k, v in details.items() if v is not None})
     write_record(options.out / "records" / options.dataset / "figure2.json", record)
@@ -370,13 +370,6 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
 
 
 FIGURES = {"": draw_sections, "_fields": draw_fields}
-
-
-def rounded(value: Any) -> Any:
-    """Floats, alone or in a list, with five digits: enough to tell models apart, and short enough to read."""
-    if isinstance(value, list):
-        return [rounded(v) for v in value]
-    return round(value, 5) if isinstance(value, float) else value
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -14,7 +14,7 @@ from lddr.compare import compare
 from lddr.complexity import count_macs, count_parameters
 from lddr.models import ModelConfig, build_model
 from lddr.records import read_records
-from lddr.results import by_method, whole_runs
+from lddr.results import by_method, in_words, whole_runs
 
 DATASETS = {"hippocampus": "hippocampus MR", "liver_mr": "liver MR (CHAOS)"}
 MISSING = "not measured yet"
@@ -29,11 +29,6 @@ class Finding(NamedTuple):
     rule: str
 
 
-def plural(n: int) -> str:
-    """A number of cascades in words."""
-    return f"{n} cascade{'s' * (n > 1)}"
-
-
 def threads(record: dict[str, Any]) -> str:
     """The threads of a timing in words."""
     return f"{record['threads']} thread{'s' * (record['threads'] > 1)}"
@@ -45,15 +40,16 @@ def network(name: str, cascades: int) -> ModelConfig:
     return ModelConfig.check({"network": name.lower(), "affine": affine, "cascades": cascades, "size": [128] * 3})
 
 
-def describe(ours: Records, theirs: Records, field: str = "dice") -> tuple[str, dict[str, float]]:
+def describe(ours: Records, theirs: Records, measure: str = "dice") -> tuple[str, dict[str, float]]:
     """A gain in words, with its interval, the pairs and the seeds it comes from."""
-    if field != "dice":
-        ours, theirs = (
-            [{"rows": [r | {"dice": r[field]} for r in x["rows"]]} for x in side] for side in (ours, theirs)
-        )
-    gain = compare(ours, theirs)
+    gain = compare(ours, theirs, measure)
     words = f"{gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
     return f"{words} ({len(ours[0]['rows'])} pairs, {len(ours)} against {len(theirs)} seeds)", gain
+
+
+def graded(fully: bool, partly: bool) -> str:
+    """The verdict on one measurement."""
+    return "reproduced" if fully else "partly" if partly else "not reproduced"
 
 
 def worst(verdicts: Sequence[str]) -> str:
@@ -64,10 +60,15 @@ def worst(verdicts: Sequence[str]) -> str:
     return known[0] if len(set(known)) == 1 else "partly"
 
 
-def best_teacher(methods: dict[str, Records]) -> tuple[str, Records] | None:
-    """The RCN with three cascades that has the highest mean Dice."""
-    found = {m: r for m, r in methods.items() if m.startswith("RCN, VTN, 3")}
-    return max(found.items(), key=lambda item: mean(r["test"]["dice_mean"] for r in item[1])) if found else None
+def three_cascades() -> dict[str, tuple[Records, str, Records] | None]:
+    """Title of a data set -> LDR + ALDK with three cascades, and the best RCN with as many; None without records."""
+    sides: dict[str, tuple[Records, str, Records] | None] = {}
+    for name, title in DATASETS.items():
+        methods = by_method(name)
+        aldk, heavy = methods.get("LDR + ALDK, 3 cascades"), [m for m in methods if m.startswith("RCN, VTN, 3")]
+        best = max(heavy, key=lambda m: mean(r["test"]["dice_mean"] for r in methods[m]), default="")
+        sides[title] = (aldk, best, methods[best]) if aldk and best else None
+    return sides
 
 
 def claim_1() -> Finding:
@@ -77,17 +78,14 @@ def claim_1() -> Finding:
         "the difference reaches up to -0.003, *partly* if the difference is above -0.02, else *not reproduced*."
     )
     lines, verdicts = [], []
-    for name, title in DATASETS.items():
-        methods = by_method(name)
-        best, aldk = best_teacher(methods), methods.get("LDR + ALDK, 3 cascades")
-        if best is None or aldk is None:
+    for title, sides in three_cascades().items():
+        if sides is None:
             lines.append(f"{title}: {MISSING}")
             continue
-        words, gain = describe(aldk, best[1])
-        lines.append(f"{title}: {words} against {best[0]}")
-        verdicts.append(
-            "reproduced" if gain["high"] >= -0.003 else "partly" if gain["gain"] > -0.02 else "not reproduced"
-        )
+        aldk, best, rcn = sides
+        words, gain = describe(aldk, rcn)
+        lines.append(f"{title}: {words} against {best}")
+        verdicts.append(graded(gain["high"] >= -0.003, gain["gain"] > -0.02))
     return Finding("; ".join(lines), worst(verdicts), rule)
 
 
@@ -103,13 +101,13 @@ def claim_2() -> Finding:
             continue
         ratios = []
         for cascades, claimed in ((1, 15), (3, 21)):
-            ldr, vtn = (record["networks"][f"{n}, {plural(cascades)}"] for n in ("LDR", "VTN"))
+            ldr, vtn = (record["networks"][f"{n}, {in_words(cascades)}"] for n in ("LDR", "VTN"))
             ratio = vtn["seconds"] / ldr["seconds"]
             ratios.append(
-                f"{ratio:.1f} times at {plural(cascades)} ({vtn['seconds']:.2f} s against {ldr['seconds']:.2f} s)"
+                f"{ratio:.1f} times at {in_words(cascades)} ({vtn['seconds']:.2f} s against {ldr['seconds']:.2f} s)"
             )
             faster = vtn["quartiles"][0] > ldr["quartiles"][1]
-            verdicts.append("reproduced" if ratio >= claimed / 2 else "partly" if faster else "not reproduced")
+            verdicts.append(graded(ratio >= claimed / 2, faster))
         lines.append(f"{threads(record)}: {', '.join(ratios)} [{name}]")
     lines = lines or [f"seconds: {MISSING}"]
     for name, title in DATASETS.items():
@@ -129,9 +127,9 @@ def claim_3() -> Finding:
     three = [count_parameters(build_model(network(name, 3)))["total"] for name in ("VTN", "LDR")]
     ratio = three[0] / three[1]
     near = all(0.75 <= r / c <= 1.25 for r, c in ((single, 10), (ratio, 8)))
+    verdict = graded(near, single >= 10 and ratio >= 8)
     words = f"one VTN has {single:.1f} times the weights of one LDR; with affine stems, 3 cascades of VTN have "
     words += f"{ratio:.1f} times the weights of 3 of LDR ({three[0]:,} against {three[1]:,})"
-    verdict = "reproduced" if near else "partly" if single >= 10 and ratio >= 8 else "not reproduced"
     return Finding(words, verdict, rule)
 
 
@@ -142,16 +140,15 @@ def claim_4() -> Finding:
         "*reproduced* if at most 0.005 Dice and 0.0125 Jaccard, *partly* if at most twice that, else *not reproduced*."
     )
     lines, verdicts = [], []
-    for name, title in DATASETS.items():
-        methods = by_method(name)
-        best, aldk = best_teacher(methods), methods.get("LDR + ALDK, 3 cascades")
-        if best is None or aldk is None:
+    for title, sides in three_cascades().items():
+        if sides is None:
             lines.append(f"{title}: {MISSING}")
             continue
-        (dice, lost), (jaccard, shared) = describe(aldk, best[1]), describe(aldk, best[1], "jaccard")
+        aldk, best, rcn = sides
+        (dice, lost), (jaccard, shared) = describe(aldk, rcn), describe(aldk, rcn, "jaccard")
         lines.append(f"{title}: Dice {dice}, Jaccard {jaccard.partition(' (')[0]}")
         share = max(-lost["gain"] / 0.005, -shared["gain"] / 0.0125)
-        verdicts.append("reproduced" if share <= 1 else "partly" if share <= 2 else "not reproduced")
+        verdicts.append(graded(share <= 1, share <= 2))
     return Finding("; ".join(lines), worst(verdicts), rule)
 
 
@@ -190,17 +187,15 @@ def claim_6() -> Finding:
     for name, title in DATASETS.items():
         methods = by_method(name)
         for cascades, claimed in CLAIMED_GAINS.items():
-            sides = [methods.get(f"{m}, {plural(cascades)}") for m in ("LDR + ALDK", "LDR")]
+            sides = [methods.get(f"{m}, {in_words(cascades)}") for m in ("LDR + ALDK", "LDR")]
             if None in sides:
-                lines.append(f"{title}, {plural(cascades)}: {MISSING}")
+                lines.append(f"{title}, {in_words(cascades)}: {MISSING}")
                 continue
             words, gain = describe(*sides)
             jaccard, _ = describe(*sides, "jaccard")
-            lines.append(f"{title}, {plural(cascades)}: {words}, Jaccard {jaccard.partition(' (')[0]}")
+            lines.append(f"{title}, {in_words(cascades)}: {words}, Jaccard {jaccard.partition(' (')[0]}")
             above = gain["low"] > 0
-            verdicts.append(
-                "reproduced" if above and gain["high"] >= claimed else "partly" if above else "not reproduced"
-            )
+            verdicts.append(graded(above and gain["high"] >= claimed, above))
     return Finding("; ".join(lines), worst(verdicts), rule)
 
 
@@ -211,14 +206,14 @@ def claim_7() -> Finding:
     for cascades in (1, 2, 3):
         pair = [runs.get(f"student_{cascades}cas_{objective}_seed0") for objective in ("none", "paper")]
         if None in pair:
-            lines.append(f"{plural(cascades)}: {MISSING}")
+            lines.append(f"{in_words(cascades)}: {MISSING}")
             continue
         weights = [run["weights"] for run in pair]
         configs = [{k: r["parameters"][k] for k in ModelConfig.model_fields if k in r["parameters"]} for r in pair]
         macs = [count_macs(build_model(ModelConfig.check(c)), c["size"]) for c in configs]
         same.append(weights[0] == weights[1] and macs[0] == macs[1])
         counted = f"{weights[0]:,} and {weights[1]:,} weights, {macs[0] / 1e9:.2f} and {macs[1] / 1e9:.2f} GMAC"
-        lines.append(f"{plural(cascades)}, without and with: {counted}")
+        lines.append(f"{in_words(cascades)}, without and with: {counted}")
     verdict = "not yet" if not same else "reproduced" if all(same) else "not reproduced"
     return Finding("; ".join(lines), verdict, rule)
 
@@ -239,7 +234,7 @@ def claim_8() -> Finding:
         ldr, aldk, rcn = (mean(r["test"]["dice_mean"] for r in methods[n]) for n in names)
         lines.append(f"{title}: LDR {ldr:.3f}, LDR + ALDK {aldk:.3f}, RCN {rcn:.3f}")
         close, order = abs(aldk - rcn) <= 0.01 and ldr <= aldk - 0.01, ldr < aldk < rcn
-        verdicts.append("reproduced" if close else "partly" if order else "not reproduced")
+        verdicts.append(graded(close, order))
     return Finding("; ".join(lines), worst(verdicts), rule)
 
 
@@ -292,7 +287,7 @@ def cost_table() -> str:
             config = network(name, cascades)
             model = build_model(config)
             weights, macs = count_parameters(model)["total"] / 1e6, count_macs(model, config.size) / 1e9
-            costs = [r["networks"][f"{name}, {plural(cascades)}"] for r in records]
+            costs = [r["networks"][f"{name}, {in_words(cascades)}"] for r in records]
             moved = f"{costs[0]['bytes_moved'] / 1e9:.2f}" if costs else MISSING
             seconds = [f"{c['seconds']:.2f}" for c in costs] or [MISSING]
             lines.append(f"| {name}, {cascades} | {weights:.2f} | {macs:.1f} | {moved} | {' | '.join(seconds)} |")

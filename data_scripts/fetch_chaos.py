@@ -14,7 +14,6 @@ import argparse
 import io
 import os
 import re
-import shutil
 import sys
 import zipfile
 import zlib
@@ -22,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-import pooch
+from download import fetch
 from PIL import Image
 
 from lddr.data.liver import FOLDER
@@ -70,28 +69,6 @@ class Slice(NamedTuple):
     position: np.ndarray
     right: np.ndarray
     down: np.ndarray
-
-
-def fetch(root: Path, url: str, md5: str) -> Path:
-    """Download the archive into `root` unless a complete one is there.
-
-    Raises:
-        InputError: no space, no answer, or a file with another checksum.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    needed = SCANS_SPACE if (root / ARCHIVE).exists() else ARCHIVE_SPACE + SCANS_SPACE
-    free = shutil.disk_usage(root).free
-    if free < needed:
-        raise InputError(f"{root}: {free / 1e6:.0f} MB are free, {needed / 1e6:.0f} MB are needed.")
-    try:
-        # pooch downloads under a temporary name, checks the sum, and renames; a complete file is not fetched again.
-        download = pooch.HTTPDownloader(progressbar=True, timeout=30)
-        return Path(pooch.retrieve(url, f"md5:{md5}", ARCHIVE, path=root, downloader=download))
-    except ValueError:
-        raise InputError(f"{url}: the file that came has another MD5 sum than expected; run this again.") from None
-    except OSError as error:
-        reason = type(error).__name__
-        raise InputError(f"{url}: no download ({reason}). Is there a network? Run this again to go on.") from None
 
 
 def find_series(archive: zipfile.ZipFile) -> dict[str, tuple[list[str], list[str]]]:
@@ -288,8 +265,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--md5", default=MD5, help="its MD5 sum")
     options = parser.parse_args(arguments)
     root = Path(options.root)
+    space = SCANS_SPACE if (root / ARCHIVE).exists() else ARCHIVE_SPACE + SCANS_SPACE
     try:
-        count, problems = convert_all(fetch(root, options.url, options.md5), root / FOLDER)
+        archive = fetch(root, options.url, options.md5, ARCHIVE, space)
+        count, problems = convert_all(archive, root / FOLDER)
     except InputError as problem:
         print(problem, file=sys.stderr)
         return 2

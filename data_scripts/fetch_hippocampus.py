@@ -14,32 +14,13 @@ import sys
 import tarfile
 from pathlib import Path
 
-import pooch
+from download import fetch
 from monai.apps.datasets import DecathlonDataset
+
+from lddr.errors import InputError
 
 TASK = "Task04_Hippocampus"
 SPACE = 200e6  # bytes: archive and unpacked scans, with room to spare
-
-
-def fetch(root: Path, url: str, md5: str) -> Path:
-    """Download the archive into `root` unless a complete one is there.
-
-    Raises:
-        SystemExit: no space, no answer, or a file with another checksum.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(root).free
-    if free < SPACE:
-        raise SystemExit(f"{root}: {free / 1e6:.0f} MB are free, {SPACE / 1e6:.0f} MB are needed.")
-    try:
-        # pooch downloads under a temporary name, checks the sum, and renames; a complete file is not fetched again.
-        download = pooch.HTTPDownloader(progressbar=True, timeout=30)
-        return Path(pooch.retrieve(url, f"md5:{md5}", f"{TASK}.tar", path=root, downloader=download))
-    except ValueError:
-        raise SystemExit(f"{url}: the file that came has another MD5 sum than expected; run this again.") from None
-    except OSError as error:
-        reason = type(error).__name__
-        raise SystemExit(f"{url}: no download ({reason}). Is there a network? Run this again to go on.") from None
 
 
 def unpack(archive: Path, root: Path) -> int:
@@ -77,9 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     root = Path(options.root)
     try:
-        archive = fetch(root, options.url, options.md5)
+        archive = fetch(root, options.url, options.md5, f"{TASK}.tar", SPACE)
         count = unpack(archive, root)
-    except SystemExit as problem:
+    except InputError as problem:
         print(problem, file=sys.stderr)
         return 2
     except (OSError, tarfile.TarError) as error:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from lddr.warp import identity_grid
 
-# One thread each, so that their seconds mean the same everywhere. ITK reads this when it is imported.
+# One thread each, so that their seconds mean the same everywhere, and one seed: both are read when a tool is loaded.
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+os.environ.setdefault("ANTS_RANDOM_SEED", "1")  # the argument `random_seed` alone leaves SyN different from run to run
 
 
 def ants_syn(moving: np.ndarray, fixed: np.ndarray, margin: int = 32) -> Tensor:

@@ -9,11 +9,12 @@ from scipy.stats import wilcoxon
 from lddr.evaluate import summarise
 
 
-def dice_table(records: Sequence[dict[str, Any]]) -> np.ndarray:
+def dice_table(records: Sequence[dict[str, Any]], measure: str = "dice") -> np.ndarray:
     """Dice of every pair and seed.
 
     Args:
         records: of runs that differ in their seed only, measured on the same pairs.
+        measure: another figure of the rows, for example "jaccard".
 
     Returns:
         `[pairs, seeds]`.
@@ -24,10 +25,12 @@ def dice_table(records: Sequence[dict[str, Any]]) -> np.ndarray:
     pairs = [[(row["moving"], row["fixed"]) for row in record["rows"]] for record in records]
     if any(other != pairs[0] for other in pairs):
         raise ValueError("These records were measured on different pairs.")
-    return np.array([[row["dice"] for row in record["rows"]] for record in records]).T
+    return np.array([[row[measure] for row in record["rows"]] for record in records]).T
 
 
-def compare(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) -> dict[str, float]:
+def compare(
+    ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]], measure: str = "dice"
+) -> dict[str, float]:
     """By how much `ours` is better than `theirs`, on the same pairs.
 
     The interval comes from a bootstrap that draws pairs and, on each side, seeds with replacement: it is as wide as
@@ -36,9 +39,10 @@ def compare(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) ->
 
     Args:
         ours, theirs: records, one a seed.
+        measure: see `dice_table`.
 
     Returns:
-        `gain` (mean difference of Dice), `low` and `high` (95 % interval), and `p` (Wilcoxon's signed-rank test over
+        `gain` (mean difference), `low` and `high` (95 % interval), and `p` (Wilcoxon's signed-rank test over
         pairs, each averaged over seeds; 1 if nothing differs).
 
     Raises:
@@ -46,8 +50,8 @@ def compare(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) ->
 
     Source: read in chapter 05.
     """
-    dice_table([*ours, *theirs])  # refuses records that cannot be compared
-    a, b = dice_table(ours), dice_table(theirs)
+    together = dice_table([*ours, *theirs], measure)  # refuses records that cannot be compared
+    a, b = together[:, : len(ours)], together[:, len(ours) :]
     difference = a.mean(1) - b.mean(1)
     generator = np.random.default_rng(0)
 

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from lddr.adapt import adapt
 from lddr.cascade import RecursiveCascade
 from lddr.data.cohort import Cohort
+from lddr.errors import InputError
 from lddr.metrics import hd95, nanmean, overlap, regularity
 from lddr.training import FitConfig
 from lddr.warp import resize_displacement, warp_labels
@@ -45,6 +46,9 @@ def evaluate(
     Returns:
         One row a pair, with `moving`, `fixed` (subject names), `dice`, `jaccard`, `dice_initial`, `folding_percent`,
         `jacobian_std`, `seconds` (the network and the warp of the image, nothing else), `dice_LABEL` for each label.
+
+    Raises:
+        InputError: see `on_finer_grid`.
     """
     device = next(model.parameters()).device
     training = model.training
@@ -59,10 +63,32 @@ def evaluate(
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - start
         if fine:
-            displacement = resize_displacement(displacement, fine.size)
+            displacement = on_finer_grid(displacement, cohort, fine)
         rows.append(measure(fine or cohort, (m, f), displacement, seconds, label_mode, surfaces))
     model.train(training)
     return rows
+
+
+def on_finer_grid(displacement: Tensor, cohort: Cohort, fine: Cohort) -> Tensor:
+    """A displacement found on one grid, as a displacement on a finer one over the same box.
+
+    Args:
+        displacement: `[1, 3, D, H, W]`, voxels of the cohort's grid.
+        cohort, fine: the same subjects on the two grids.
+
+    Returns:
+        `[1, 3, *fine.size]`, voxels of the finer grid.
+
+    Raises:
+        InputError: the two grids do not share their corners.
+    """
+    side, fine_side = (c.spacing * (np.array(c.size) - 1) for c in (cohort, fine))
+    if not np.allclose(side, fine_side):
+        raise InputError(
+            f"{cohort.name}: grids of {cohort.size} and {fine.size} voxels do not share their corners here, so what is "
+            "found on one cannot be measured on the other; leave the finer grid out."
+        )
+    return resize_displacement(displacement, fine.size)
 
 
 def measure(

@@ -71,6 +71,15 @@ def read_records(dataset: str) -> dict[str, dict[str, Any]]:
     return {}
 
 
+def rounded(value: Any) -> Any:
+    """A value with five digits to each float, also inside dicts and lists: enough to tell models apart."""
+    if isinstance(value, dict):
+        return {name: rounded(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
+    return round(value, 5) if isinstance(value, float) else value
+
+
 def write_record(path: str | Path, record: dict[str, Any]) -> None:
     """Write a record (with what `provenance` gives in it) as JSON, under a temporary name first; folders are made."""
     path = Path(path)

@@ -6,17 +6,23 @@ from typing import Any
 from lddr.compare import across_folds
 from lddr.records import read_records
 
+
+def in_words(cascades: int) -> str:
+    """How every table says it: "1 cascade", "3 cascades"."""
+    return f"{cascades} cascade{'s' * (cascades > 1)}"
+
+
 # Method -> the names of its records, folds left out; several matches are several seeds.
 METHODS = {
     "ANTs SyN": "baseline_ants_syn",
     "Elastix affine + B-spline": "baseline_elastix",
     "VoxelMorph + affine": r"voxelmorph_1cas(_seed\d)?",
     "RCN, VoxelMorph, 3 cascades": r"voxelmorph_3cas(_seed\d)?",
-    **{f"RCN, VTN, {n} cascade{'s' * (n > 1)}": f"teacher_{n}cas" for n in (1, 2, 3)},
+    **{f"RCN, VTN, {in_words(n)}": f"teacher_{n}cas" for n in (1, 2, 3)},
     "RCN, VTN, 3 cascades, softer": "teacher_3cas_fine",
-    **{f"LDR, {n} cascade{'s' * (n > 1)}": rf"student_{n}cas_none_seed\d" for n in (1, 2, 3)},
-    **{f"LDR + ALDK, {n} cascade{'s' * (n > 1)}": rf"student_{n}cas_paper_seed\d" for n in (1, 2, 3)},
-    **{f"LDR, best recipe, {n} cascade{'s' * (n > 1)}": f"beyond_{n}cas_none" for n in (1, 2, 3)},
+    **{f"LDR, {in_words(n)}": rf"student_{n}cas_none_seed\d" for n in (1, 2, 3)},
+    **{f"LDR + ALDK, {in_words(n)}": rf"student_{n}cas_paper_seed\d" for n in (1, 2, 3)},
+    **{f"LDR, best recipe, {in_words(n)}": f"beyond_{n}cas_none" for n in (1, 2, 3)},
     "LDR, best recipe, 1 cascade, adapted to each pair": "adapted_1cas",
 }
 
@@ -32,12 +38,12 @@ def whole_runs(dataset: str) -> dict[str, dict[str, Any]]:
     """
     records, runs = read_records(dataset), {}
     for name, record in records.items():
-        stem, _, fold = name.partition("_fold")
-        folds = [records[f"{stem}_fold{k}"] for k in range(4) if f"{stem}_fold{k}" in records]
-        if not fold:
+        stem, in_folds, _ = name.partition("_fold")
+        folds = [f"{stem}_fold{k}" for k in range(4)]
+        if not in_folds:
             runs[name] = record
-        elif len(folds) == 4:
-            runs[stem] = across_folds(folds)
+        elif stem not in runs and set(folds) <= set(records):
+            runs[stem] = across_folds([records[fold] for fold in folds])
     return runs
 
 

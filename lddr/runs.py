@@ -14,7 +14,7 @@ from lddr.distill import Distillation
 from lddr.errors import InputError
 from lddr.evaluate import evaluate, summarise
 from lddr.models import build_model, load_model, save_model
-from lddr.records import commit, provenance, write_record
+from lddr.records import commit, provenance, rounded, write_record
 from lddr.settings import Settings
 from lddr.teacher import StoredTeacher, extract, on_the_fly
 from lddr.training import fit
@@ -86,7 +86,7 @@ def write_run(
             "licence": test.licence,
             "test": summary,
             "log": thin(log),
-            "rows": [{k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()} for row in rows],
+            "rows": rounded(list(rows)),
         }
         write_record(settings.record, provenance(command, **details))
     if settings.weights:

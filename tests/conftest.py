@@ -1,7 +1,10 @@
 """What the tests share: one thread, seeded randomness, smooth fields made without lddr, real scans if there are any."""
 
+import http.server
 import os
-from collections.abc import Callable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ from hypothesis import settings
 from scipy import ndimage
 from torch import Tensor
 
+# The scripts of these folders are tested like modules.
+sys.path[:0] = [str(Path(__file__).parent.parent / folder) for folder in ("book", "data_scripts")]
 torch.set_num_threads(1)  # bit-for-bit tests must not depend on the number of cores
 settings.register_profile("lddr", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.load_profile("lddr")
@@ -51,3 +56,26 @@ def real_data() -> Path:
         pytest.skip("LDDR_DATA is not set: point it at a folder with real scans (such as Task04_Hippocampus)")
     assert Path(folder).is_dir(), f"LDDR_DATA is {folder}, which is no folder"
     return Path(folder)
+
+
+@pytest.fixture
+def server() -> Iterator[http.server.ThreadingHTTPServer]:
+    """A web server on this machine; `content` is what it sends, `cut` stops after so many bytes, `asked` counts."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.asked += 1
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(server.content)))
+            self.end_headers()
+            self.wfile.write(server.content[: server.cut])
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.content, server.cut, server.asked = b"", None, 0
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()

@@ -20,3 +20,10 @@ def test_a_known_shift_comes_back_in_voxels_along_the_right_axes(name, tmp_path,
     inside = displacement[0, :, 12:-12, 12:-12, 12:-12].mean(dim=(1, 2, 3))
     assert np.allclose(inside, shift, atol=0.25)
     assert not list(tmp_path.iterdir())
+
+
+def test_syn_answers_twice_the_same():
+    """The tool draws samples; only with its seed in the environment does it draw the same ones again."""
+    image = ndimage.gaussian_filter(np.random.default_rng(1).random((32, 32, 32)), 2).astype(np.float32)
+    fixed = np.roll(image, 2, axis=0)
+    assert np.array_equal(TOOLS["ants_syn"](image, fixed), TOOLS["ants_syn"](image, fixed))

@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import importlib.util
 import inspect
 import re
 import shutil
@@ -183,9 +182,8 @@ def test_messages_in_troubleshooting_are_those_of_the_code():
 @pytest.fixture
 def build(tmp_path, monkeypatch):
     """`book/build.py`, its staging folder a copy that holds one chapter."""
-    spec = importlib.util.spec_from_file_location("build", BOOK / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    import build as module
+
     monkeypatch.setattr(module, "STAGING", tmp_path)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "book").mkdir()
@@ -226,9 +224,8 @@ def test_launch_buttons_are_off_and_in_one_place():
 
 
 def test_links_between_chapters_and_the_package_are_made_from_what_they_import():
-    spec = importlib.util.spec_from_file_location("book_links", BOOK / "book_links.py")
-    links = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(links)
+    import book_links as links
+
     code = "import os\nfrom lddr.warp import compose as chain, warp\nfrom torch import nn\n"
     assert links.imported_names(code) == {"chain": "lddr.warp.compose", "warp": "lddr.warp.warp"}
     assert links.imported_names("$ lddr models") == {}

@@ -49,3 +49,12 @@ def test_luck_of_the_seed_widens_the_interval() -> None:
 def test_records_of_other_pairs_are_refused() -> None:
     with pytest.raises(ValueError, match="different pairs"):
         compare(records(np.ones((4, 1))), records(np.ones((5, 1))))
+
+
+def test_another_measure_of_the_same_rows_is_compared_alike() -> None:
+    base = np.linspace(0.5, 0.8, 20)[:, None]
+    ours, theirs = records(base), records(base - 0.03)
+    for record in (*ours, *theirs):
+        for row in record["rows"]:
+            row["jaccard"] = row["dice"] / 2
+    assert compare(ours, theirs, "jaccard")["gain"] == pytest.approx(0.015)

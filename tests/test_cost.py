@@ -1,11 +1,11 @@
 """`book/cost.py`: bytes against counts on paper, and records that hold all they promise. No test depends on seconds."""
 
-import importlib.util
 import json
 import math
 import types
 from pathlib import Path
 
+import cost
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,6 @@ from lddr.models import build_model
 from lddr.networks import LDR
 
 ROOT = Path(__file__).parent.parent
-spec = importlib.util.spec_from_file_location("cost", ROOT / "book" / "cost.py")
-cost = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cost)
 FULL = (128, 128, 128)
 
 

@@ -1,19 +1,11 @@
 """The download script against a local server: whole, cut short, wrong, absent, and again."""
 
 import hashlib
-import http.server
-import importlib.util
 import io
 import tarfile
-import threading
-from pathlib import Path
 
+import fetch_hippocampus
 import pytest
-
-SCRIPT = Path(__file__).parent.parent / "data_scripts" / "fetch_hippocampus.py"
-spec = importlib.util.spec_from_file_location("fetch_hippocampus", SCRIPT)
-fetch_hippocampus = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fetch_hippocampus)
 
 
 def archive(extra: dict[str, bytes] | None = None) -> bytes:
@@ -34,25 +26,10 @@ def archive(extra: dict[str, bytes] | None = None) -> bytes:
 
 
 @pytest.fixture
-def server():
-    """A web server on this machine; `content` is what it sends, `cut` stops after so many bytes, `asked` counts."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            server.asked += 1
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(server.content)))
-            self.end_headers()
-            self.wfile.write(server.content[: server.cut])
-
-        def log_message(self, *words):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.cut, server.asked = archive(), None, 0
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+def server(server):
+    """The one of conftest.py, with the archive."""
+    server.content = archive()
+    return server
 
 
 def run(server, root, content=None):

@@ -1,24 +1,16 @@
 """The liver MR script against a local server and a small archive laid out as the publisher's: whole, damaged, cut."""
 
 import hashlib
-import http.server
-import importlib.util
 import io
-import threading
 import zipfile
 from pathlib import Path
 
+import fetch_chaos
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
-
-pydicom = pytest.importorskip("pydicom", reason="the extra 'data' (pydicom) is not installed")
-
-SCRIPT = Path(__file__).parent.parent / "data_scripts" / "fetch_chaos.py"
-spec = importlib.util.spec_from_file_location("fetch_chaos", SCRIPT)
-fetch_chaos = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(fetch_chaos)
 
 ROWS, COLUMNS, SLICES = 12, 16, 6
 BETWEEN_ROWS, BETWEEN_COLUMNS, BETWEEN_SLICES = 1.25, 1.5, 8.0
@@ -121,26 +113,10 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 @pytest.fixture
-def server():
-    """A web server on this machine; `content` is what it sends, `cut` stops after so many bytes, `asked` counts."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            server.asked += 1
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(server.content)))
-            self.end_headers()
-            self.wfile.write(server.content[: server.cut])
-
-        def log_message(self, *words):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.cut, server.asked = zipped(whole()), None, 0
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def server(server):
+    """The one of conftest.py, with the archive."""
+    server.content = zipped(whole())
+    return server
 
 
 def run(server, root, md5=None):

@@ -1,9 +1,9 @@
 """`book/figure2.py`: Dice of slices counted by hand, the rule of the slice, and files that hold all they promise."""
 
-import importlib.util
 import json
 from pathlib import Path
 
+import figure2
 import pytest
 import torch
 from PIL import Image
@@ -11,9 +11,6 @@ from PIL import Image
 from lddr.models import ModelConfig, build_model, save_model
 
 ROOT = Path(__file__).parent.parent
-spec = importlib.util.spec_from_file_location("figure2", ROOT / "book" / "figure2.py")
-figure2 = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(figure2)
 LICENCE = "as the template's"
 
 

@@ -11,6 +11,7 @@ from scipy import ndimage
 from lddr.data import load_cohort
 from lddr.data.liver import SIDES, fold_ids
 from lddr.errors import InputError
+from lddr.evaluate import on_finer_grid
 from lddr.warp import resize_displacement, warp
 
 SHAPE, SPACING = (40, 40, 16), (8.0, 8.0, 20.0)
@@ -86,6 +87,13 @@ def test_cubes_of_two_sizes_share_their_corners(tmp_path) -> None:
     assert coarse.spacing == 2 * fine.spacing
 
 
+def test_grids_that_do_not_share_their_corners_are_refused() -> None:
+    """Simulated brains have voxels whose edges, not centres, meet the sides of the box."""
+    coarse, fine = (load_cohort("simulated_brains", "test", size=(n, n, n), subjects=2) for n in (16, 32))
+    with pytest.raises(InputError, match="do not share their corners"):
+        on_finer_grid(torch.zeros(1, 3, 16, 16, 16), coarse, fine)
+
+
 def test_what_is_not_there_is_said(tmp_path) -> None:
     with pytest.raises(InputError, match="expected the files image_N.nii.gz"):
         load_cohort("liver_mr", "test", tmp_path)
@@ -94,6 +102,8 @@ def test_what_is_not_there_is_said(tmp_path) -> None:
     with pytest.raises(InputError, match="not 'tests'"):
         fold_ids("tests", 0)
     (tmp_path / "CHAOS_MR_T2SPIR").mkdir()
+    with pytest.raises(InputError, match="cubes of 16 voxels a side or more, not 1x1x1"):
+        load_cohort("liver_mr", "test", tmp_path, size=(1, 1, 1))
     with pytest.raises(InputError, match="none of the subjects"):
         load_cohort("liver_mr", "test", tmp_path)
 

@@ -1,10 +1,10 @@
 """What every chapter promises: parameters that are literals, outputs that belong to the code, a true word on time."""
 
 import ast
-import importlib.util
 import re
 from pathlib import Path
 
+import build
 import nbformat
 import pytest
 import yaml
@@ -31,9 +31,6 @@ TEMPLATE = [
 ]
 EVERYWHERE = {"Set-up", "Parameters", "Summary and pitfalls", "Exercises", "What comes next"}
 IN_A_CHAPTER = {"Predict first", "The idea", "Break it"}
-spec = importlib.util.spec_from_file_location("build", ROOT / "book" / "build.py")
-build = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(build)
 
 
 def cells(path: Path, kind: str, tag: str | None = None) -> list[str]:

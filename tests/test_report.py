@@ -1,6 +1,5 @@
 """The report: every verdict follows its rule, numbers are those of the records, and a missing record is said."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -8,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import report
 
 ROOT = Path(__file__).parent.parent
-spec = importlib.util.spec_from_file_location("report", ROOT / "book" / "report.py")
-report = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(report)
 
 
 def record(dice, **more):
@@ -83,7 +80,7 @@ def test_without_records_nothing_is_claimed(records) -> None:
 def test_a_table_of_costs_has_a_column_for_each_number_of_threads(records) -> None:
     assert "not measured yet" in report.cost_table()
     assert report.released_seconds() == "- not measured yet"
-    names = [f"{n}, {report.plural(k)}" for n in ("LDR", "VTN", "LDR of the released code") for k in (1, 2, 3)]
+    names = [f"{n}, {report.in_words(k)}" for n in ("LDR", "VTN", "LDR of the released code") for k in (1, 2, 3)]
     for threads in (1, 2):
         networks = {n: {"seconds": 0.25 / threads, "bytes_moved": 2.5e9} for n in names}
         records(f"cost/cost_cpu_{threads}", {"device": "cpu", "threads": threads, "networks": networks})

@@ -5,7 +5,6 @@ those of a failure again: `LDDR_DRAW=NUMBER pytest tests/test_tables.py`, with t
 """
 
 import datetime
-import importlib.util
 import json
 import os
 import re
@@ -21,6 +20,7 @@ import nbformat
 import nibabel as nib
 import numpy as np
 import pytest
+import report
 import torch
 from scipy import ndimage, stats
 
@@ -33,9 +33,6 @@ RECORDS = ROOT / "book" / "records"
 DRAW = int(os.environ.get("LDDR_DRAW", datetime.date.today().toordinal()))
 ADVICE = f"(drawn with LDDR_DRAW={DRAW}; if records are newer than the outputs, 'make refresh only=CHAPTER')"
 TITLES = {"Hippocampus MR": "hippocampus", "Liver MR (CHAOS)": "liver_mr"}
-spec = importlib.util.spec_from_file_location("report", ROOT / "book" / "report.py")
-report = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(report)
 
 
 def drawn(cells, count=3):

@@ -1,6 +1,7 @@
 """A cohort: subjects on one grid, with labels, ready for a network; and which of them are paired."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -39,6 +40,21 @@ class Cohort:
     def size(self) -> tuple[int, ...]:
         """(D, H, W) of the grid."""
         return tuple(self.images.shape[2:])
+
+
+Files = dict[str, tuple[Path, Path]]  # subject -> image and labels
+
+
+def on_disk(files: Files, subjects: int | None, split: str, folder: Path) -> Files:
+    """The first so many subjects of a split whose scan is there; None takes all.
+
+    Raises:
+        InputError: none is there, in this folder.
+    """
+    there = [i for i, (image, _) in files.items() if image.exists()][:subjects]
+    if not there:
+        raise InputError(f"{folder}: none of the subjects of the {split} split is there.")
+    return {i: files[i] for i in there}
 
 
 def evaluation_pairs(n: int, kind: str = "ring") -> list[tuple[int, int]]:

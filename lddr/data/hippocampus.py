@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lddr.data.cohort import Cohort
+from lddr.data.cohort import Cohort, on_disk
 from lddr.data.grid import grid_affine, read_on_grids
 from lddr.errors import InputError
 
@@ -48,18 +48,7 @@ def load_hippocampus(root: str | Path, split: str, size: Sequence[int] = SIZE, s
             f"{folder}: expected the folders imagesTr and labelsTr of the hippocampus set here; "
             "get it with 'python data_scripts/fetch_hippocampus.py', or point LDDR_DATA at the folder that holds it."
         )
-    ids = [i for i in split_ids(split) if (folder / "imagesTr" / f"{i}.nii.gz").exists()][:subjects]
-    if not ids:
-        raise InputError(f"{folder}: none of the subjects of the {split} split is there.")
-    files = [(folder / "imagesTr" / f"{i}.nii.gz", folder / "labelsTr" / f"{i}.nii.gz") for i in ids]
-    images, labels = read_on_grids(files, size, lambda image, _: grid_affine(image, size, SPACING))
-    return Cohort(
-        name="hippocampus",
-        split=split,
-        ids=tuple(ids),
-        images=images,
-        labels=labels,
-        label_names=LABEL_NAMES,
-        spacing=SPACING,
-        licence=LICENCE,
-    )
+    named = {i: (folder / "imagesTr" / f"{i}.nii.gz", folder / "labelsTr" / f"{i}.nii.gz") for i in split_ids(split)}
+    files = on_disk(named, subjects, split, folder)
+    images, labels = read_on_grids(files.values(), size, lambda image, _: grid_affine(image, size, SPACING))
+    return Cohort("hippocampus", split, tuple(files), images, labels, LABEL_NAMES, SPACING, LICENCE)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from skimage.filters import threshold_otsu
 
-from lddr.data.cohort import Cohort
+from lddr.data.cohort import Cohort, on_disk
 from lddr.data.grid import read_on_grids
 from lddr.data.nifti import Scan
 from lddr.errors import InputError
@@ -79,31 +79,23 @@ def load_liver_mr(
         name: "liver_mr" or "liver_mr_body".
 
     Raises:
-        InputError: no such folder, split or fold, or a file that cannot be used.
+        InputError: no such folder, split or fold, another size, or a file that cannot be used.
     """
+    if len(size) != 3 or min(size) < 16 or len(set(size)) > 1:
+        raise InputError(f"Livers come on cubes of 16 voxels a side or more, not {'x'.join(map(str, size))}.")
     folder = Path(root) / FOLDER
     if not folder.is_dir():
         raise InputError(
             f"{folder}: expected the files image_N.nii.gz and label_N.nii.gz of the liver set here; get it with "
             "'python data_scripts/fetch_chaos.py', or point LDDR_DATA at the folder that holds it."
         )
-    ids = [i for i in fold_ids(split, fold) if (folder / f"image_{i}.nii.gz").exists()][:subjects]
-    if not ids:
-        raise InputError(f"{folder}: none of the subjects of the {split} split is there.")
+    named = {i: (folder / f"image_{i}.nii.gz", folder / f"label_{i}.nii.gz") for i in fold_ids(split, fold)}
+    files = on_disk(named, subjects, split, folder)
 
     def place(image: Scan, label: Scan) -> np.ndarray:
         mask = label.array == 1 if name == "liver_mr" else image.array > threshold_otsu(image.array) / 2
         return cube_affine(image, box_centre(mask), size, SIDES[name])
 
-    files = [(folder / f"image_{i}.nii.gz", folder / f"label_{i}.nii.gz") for i in ids]
-    images, labels = read_on_grids(files, size, place)
-    return Cohort(
-        name=name,
-        split=split,
-        ids=tuple(ids),
-        images=images,
-        labels=(labels == 1).to(labels.dtype),
-        label_names=LABEL_NAMES,
-        spacing=SIDES[name] / (size[0] - 1),
-        licence=LICENCE,
-    )
+    images, labels = read_on_grids(files.values(), size, place)
+    livers, spacing = (labels == 1).to(labels.dtype), SIDES[name] / (size[0] - 1)
+    return Cohort(name, split, tuple(files), images, livers, LABEL_NAMES, spacing, LICENCE)
