@@ -2,7 +2,6 @@
 
 import http.server
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,8 +13,6 @@ from hypothesis import settings
 from scipy import ndimage
 from torch import Tensor
 
-# The scripts of these folders are tested like modules.
-sys.path[:0] = [str(Path(__file__).parent.parent / folder) for folder in ("book", "data_scripts")]
 torch.set_num_threads(1)  # bit-for-bit tests must not depend on the number of cores
 settings.register_profile("lddr", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.load_profile("lddr")

@@ -1,11 +1,11 @@
 """Test-time optimisation: better on its own pair, and nothing else is touched."""
 
 import torch
+from synthetic import ellipsoids, small_model
 
 from lddr.adapt import adapt
 from lddr.losses import corrcoef_loss
 from lddr.training import FitConfig
-from tests.synthetic import ellipsoids, small_model
 
 
 def test_the_pair_fits_better_and_the_model_stays_as_it_was() -> None:
