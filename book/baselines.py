@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="hippocampus")
     parser.add_argument("--tool", choices=TOOLS, help="only this one")
-    parser.add_argument("--pairs", choices=("ring", "all"), default="ring")
+    parser.add_argument("--pairs", choices=("ring", "all", "couples"), default="ring")
     parser.add_argument("--fold", type=int, help="of the liver sets, 0 to 3; goes into the record's name")
     parser.add_argument("--size", type=int, help="voxels a side of the grid; the data set's own if left out")
     options = parser.parse_args()

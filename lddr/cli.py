@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--dataset", required=True, help="see the book's page Datasets")
     evaluate.add_argument("--root", metavar="DIR", help="folder that holds the scans (default: LDDR_DATA)")
     evaluate.add_argument("--split", default="test", help="train, validation or test (default)")
-    evaluate.add_argument("--pairs", choices=("ring", "all"), default="ring")
+    evaluate.add_argument("--pairs", choices=("ring", "all", "couples"), default="ring")
     evaluate.add_argument("--subjects", type=int, metavar="N", help="only the first N of the split")
     evaluate.add_argument("--fold", type=int, default=0, metavar="K", help="of the liver sets, 0 to 3")
     fine = "measure on a cube of N voxels a side, as the paper's 128"

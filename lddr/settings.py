@@ -19,13 +19,13 @@ Part = TypeVar("Part", bound=Config)
 class Settings(FitConfig, ModelConfig, DistillConfig):
     """What can be changed from outside in a chapter: how to train, what, with which teacher, on which scans."""
 
-    dataset: Literal["simulated_brains", "hippocampus", "liver_mr", "liver_mr_body"] = Field(
-        "simulated_brains", description="which scans"
-    )
+    dataset: Literal[
+        "simulated_brains", "hippocampus", "liver_mr", "liver_mr_body", "sliver", "lits", "lspig", "lpba"
+    ] = Field("simulated_brains", description="which scans")
     subjects: int | None = Field(None, ge=2, description="use only the first so many of each split; null: all")
     train_subjects: int | None = Field(None, ge=2, description="train on the first so many only; null: all")
     fold: int = Field(0, ge=0, le=3, description="which quarter of the liver scans is the test split")
-    pairs: Literal["ring", "all"] = Field("ring", description="of the test subjects, see `evaluation_pairs`")
+    pairs: Literal["ring", "all", "couples"] = Field("ring", description="of the test subjects, see `evaluation_pairs`")
     fine_size: list[int] | None = Field(None, description="test labels are warped on this finer grid; null: on `size`")
     objective: Objective = "none"
     start: str | None = Field(None, description="a model training starts from; null: from scratch")

@@ -130,7 +130,7 @@ def test_ring_and_all_pairs():
     assert evaluation_pairs(3, "all") == [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
     with pytest.raises(InputError, match="at least two subjects, found 1"):
         evaluation_pairs(1)
-    with pytest.raises(InputError, match="'ring' or 'all', not 'some'"):
+    with pytest.raises(InputError, match="'ring', 'all' or.* 'couples', not 'some' of 3"):
         evaluation_pairs(3, "some")
 
 

@@ -31,6 +31,7 @@ ORDER = [
     "data.cohort",
     "data.hippocampus",
     "data.liver",
+    "data.published",
     "data.simulated",
     "data",
     "distill",
@@ -86,7 +87,7 @@ def test_no_module_imports_one_above_it(module):
 def test_files_are_short_enough_to_read_in_one_sitting():
     lengths = {name: len([s for s in path.read_text().splitlines() if s.strip()]) for name, path in modules().items()}
     assert max(lengths.values()) <= 300, lengths
-    assert sum(lengths.values()) <= 3100  # "about 3 000": each hundred more must be worth a student's time
+    assert sum(lengths.values()) <= 3200  # "about 3 000": each hundred more must be worth a student's time
 
 
 def tracked() -> list[Path]:

@@ -9,10 +9,11 @@ from lddr.data.grid import grid_affine, normalise, to_grid
 from lddr.data.hippocampus import load_hippocampus
 from lddr.data.liver import load_liver_mr
 from lddr.data.nifti import Scan, read_image, read_labels, write_nifti
+from lddr.data.published import SETS, load_published
 from lddr.data.simulated import SimulatedCohort, load_simulated_brains
 from lddr.errors import InputError
 
-DATASETS = ("simulated_brains", "hippocampus", "liver_mr", "liver_mr_body")
+DATASETS = ("simulated_brains", "hippocampus", "liver_mr", "liver_mr_body", *SETS)
 
 
 def load_cohort(
@@ -27,7 +28,8 @@ def load_cohort(
     """One split of a data set, ready for a network.
 
     Args:
-        name: "simulated_brains" (offline), "hippocampus", "liver_mr" or "liver_mr_body".
+        name: "simulated_brains" (offline), "hippocampus", "liver_mr", "liver_mr_body", or a set of the paper: "sliver",
+            "lits", "lspig", "lpba".
         split: "train", "validation" or "test".
         root: the folder that holds downloaded sets; None takes the environment variable `LDDR_DATA`.
         size: (D, H, W) of the grid; None takes the data set's own.
@@ -46,10 +48,12 @@ def load_cohort(
     root = root or os.environ.get("LDDR_DATA")
     if not root:
         script = "fetch_hippocampus" if name == "hippocampus" else "fetch_chaos"
+        way = "as the page Datasets says" if name in SETS else f"with 'python data_scripts/{script}.py'"
         raise InputError(
-            f"The scans of {name} are not shipped: get them with 'python data_scripts/{script}.py', then set LDDR_DATA "
-            "to the folder that holds theirs."
+            f"The scans of {name} are not shipped: get them {way}, then set LDDR_DATA to the folder that holds theirs."
         )
     if name == "hippocampus":
         return load_hippocampus(root, split, subjects=subjects, **more)
+    if name in SETS:
+        return load_published(root, name, split, subjects=subjects, **more)
     return load_liver_mr(root, split, subjects=subjects, fold=fold, name=name, **more)

@@ -62,10 +62,11 @@ def evaluation_pairs(n: int, kind: str = "ring") -> list[tuple[int, int]]:
 
     Args:
         n: number of subjects.
-        kind: "ring", subject i to i + 1 and the last to the first (n pairs); or "all" ordered pairs (n (n - 1)).
+        kind: "ring", subject i to i + 1 and the last to the first (n pairs); "all" ordered pairs (n (n - 1)); or
+            "couples", the first two onto each other, then the next two (n pairs): two scans of one animal, in `lspig`.
 
     Raises:
-        InputError: fewer than two subjects, or another kind.
+        InputError: fewer than two subjects, an odd number of them in couples, or another kind.
     """
     if n < 2:
         raise InputError(f"Pairs need at least two subjects, found {n}.")
@@ -73,7 +74,9 @@ def evaluation_pairs(n: int, kind: str = "ring") -> list[tuple[int, int]]:
         return [(i, (i + 1) % n) for i in range(n)]
     if kind == "all":
         return [(i, j) for i in range(n) for j in range(n) if i != j]
-    raise InputError(f"Pairs are 'ring' or 'all', not '{kind}'.")
+    if kind == "couples" and n % 2 == 0:
+        return [(i, i ^ 1) for i in range(n)]
+    raise InputError(f"Pairs are 'ring', 'all' or, of an even number of scans, 'couples', not '{kind}' of {n}.")
 
 
 def random_pairs(n: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,124 @@
+"""The paper's own sets: files as the authors of RCN lay them out are written here, in miniature, and read."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from lddr.cli import main
+from lddr.data import evaluation_pairs, load_cohort
+from lddr.data.published import HELD_OUT
+from lddr.errors import InputError
+from lddr.models import ModelConfig, build_model, save_model
+
+SIZE = (16, 16, 16)
+
+
+def write(root: Path, file: str, names: list[str], values: tuple[int, ...] = (255,), labelled: bool = True) -> None:
+    """Blocks of other grey in every scan, shifted from scan to scan; labels are the blocks."""
+    (root / "RCN").mkdir(exist_ok=True)
+    with h5py.File(root / "RCN" / file, "w") as store:
+        for i, name in enumerate(names):
+            volume, segmentation = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+            for k, value in enumerate(values):
+                place = (slice(2 + i % 4, 9 + i % 4), slice(3, 12), slice(2 + 5 * k, 6 + 5 * k))
+                volume[place], segmentation[place] = 51 * (k + 1), value
+            group = store.create_group(name)
+            group["volume"] = volume
+            if labelled:
+                group["segmentation"] = segmentation
+
+
+def test_volumes_and_masks_arrive_as_networks_want_them(tmp_path: Path) -> None:
+    write(tmp_path, "sliver_val.h5", ["10", "9"])
+    cohort = load_cohort("sliver", "test", tmp_path, size=SIZE)
+    assert cohort.ids == ("10", "9")
+    assert cohort.size == SIZE
+    assert cohort.spacing == 1
+    assert cohort.images.max() == pytest.approx(0.2)  # 51 of 255
+    assert cohort.labels.sum(dim=(1, 2, 3, 4)).tolist() == [7 * 9 * 4] * 2
+    assert set(cohort.labels.unique().tolist()) == {
+        0,
+        1,
+    }
+    assert cohort.labels[0, 0, 2, 3, 2] == 1
+    assert cohort.labels[1, 0, 2, 3, 2] == 0
+
+
+def test_brains_keep_every_structure(tmp_path: Path) -> None:
+    write(tmp_path, "lpba_val.h5", ["S02", "S01"], values=(21, 182))
+    cohort = load_cohort("lpba", "test", tmp_path, size=SIZE)
+    assert cohort.ids == ("S01", "S02")
+    assert cohort.label_names == {21: "structure 21", 182: "structure 182"}
+
+
+def test_training_and_validation_never_share_a_scan_and_come_from_other_files(tmp_path: Path) -> None:
+    write(tmp_path, "msd_dataset.h5", [f"pancreas/{i}" for i in range(HELD_OUT)] + ["hepaticvessel/1"], labelled=False)
+    write(tmp_path, "youyi_liver.h5", ["a_225"])
+    train, validation = (load_cohort("lits", split, tmp_path, size=SIZE) for split in ("train", "validation"))
+    assert len(validation) == HELD_OUT
+    assert len(train) == 2
+    assert not set(train.ids) & set(validation.ids)
+    assert train.ids[-1] == "a_225"
+    assert not validation.labels.any()
+    assert train.labels[-1].any()
+
+
+def test_pigs_are_paired_with_themselves(tmp_path: Path) -> None:
+    write(tmp_path, "lspig_val.h5", ["2018_01_pregas", "2017_02_aftergas", "2018_01_aftergas", "2017_02_pregas"])
+    ids = load_cohort("lspig", "test", tmp_path, size=SIZE).ids
+    pairs = evaluation_pairs(4, "couples")
+    assert sorted(pairs) == [(0, 1), (1, 0), (2, 3), (3, 2)]
+    assert all(ids[i][:7] == ids[j][:7] and ids[i] != ids[j] for i, j in pairs)
+    with pytest.raises(InputError, match="'couples' of 3"):
+        evaluation_pairs(3, "couples")
+
+
+def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"sliver_val\.h5: expected a file of the preprocessed sets"):
+        load_cohort("sliver", "test", tmp_path)
+    write(tmp_path, "sliver_val.h5", ["1", "2"])
+    with pytest.raises(InputError, match="1 has 16x16x16 voxels, expected 128x128x128"):
+        load_cohort("sliver", "test", tmp_path)
+    with pytest.raises(InputError, match="train, validation, test, not 'holdout'"):
+        load_cohort("sliver", "holdout", tmp_path)
+    (tmp_path / "RCN" / "lits_val.h5").write_bytes(b"PK\x03\x04 an unpacked archive")
+    with pytest.raises(InputError, match=r"lits_val\.h5: not an HDF5 file"):
+        load_cohort("lits", "test", tmp_path, size=SIZE)
+    with h5py.File(tmp_path / "RCN" / "lspig_val.h5", "w") as store:
+        store["volume"] = np.zeros(SIZE)
+    with pytest.raises(InputError, match=r"lspig_val\.h5: no group with a 'volume'"):
+        load_cohort("lspig", "test", tmp_path, size=SIZE)
+
+
+def test_without_a_folder_the_way_to_the_scans_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LDDR_DATA", raising=False)
+    with pytest.raises(InputError, match="the page Datasets"):
+        load_cohort("lpba", "test")
+
+
+def test_a_model_is_measured_on_them_by_one_command(tmp_path: Path) -> None:
+    write(tmp_path, "lspig_val.h5", ["p1_after", "p1_pre", "p2_after", "p2_pre"])
+    config = ModelConfig.check({"size": list(SIZE)})
+    save_model(tmp_path / "w.safetensors", build_model(config, 0), config, {"dataset": "sliver", "spacing": 1.0})
+    words = [
+        "--dataset",
+        "lspig",
+        "--root",
+        str(tmp_path),
+        "--pairs",
+        "couples",
+        "--model",
+        str(tmp_path / "w.safetensors"),
+    ]
+    assert main(["evaluate", *words, "--json", str(tmp_path / "r.json")]) == 0
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert record["pairs"] == 4
+    assert [(r["moving"], r["fixed"]) for r in record["rows"]] == [
+        ("p1_after", "p1_pre"),
+        ("p1_pre", "p1_after"),
+        ("p2_after", "p2_pre"),
+        ("p2_pre", "p2_after"),
+    ]
