@@ -22,8 +22,8 @@ os.environ.setdefault("ANTS_RANDOM_SEED", "1")  # the argument `random_seed` alo
 def ants_syn(moving: np.ndarray, fixed: np.ndarray, margin: int = 32) -> Tensor:
     """SyN with ANTs' defaults (affine, then SyN, 40-20-0 iterations), except that the affine sees every voxel.
 
-    By default it sees a fifth of them, drawn at random: on volumes this small it can lose a pair altogether. The composed
-    map is read off by pulling images of the coordinates themselves through it.
+    By default it sees a fifth of them, drawn at random: on volumes this small it can lose a pair altogether.
+    The composed map is read off by pulling images of the coordinates themselves through it.
 
     Args:
         moving, fixed: `[D, H, W]` float32.
