@@ -9,9 +9,11 @@ A run that was interrupted goes on where it was. A name may hold wildcards: --ru
 import argparse
 import json
 import math
+import os
 import re
 import shlex
 from fnmatch import fnmatch
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -19,6 +21,7 @@ import yaml
 from build import BUILD, ROOT, call
 from tqdm import tqdm
 
+from lddr.data.published import FOLDER, SETS
 from lddr.settings import Settings
 
 RECORDS = "book/records"
@@ -136,12 +139,39 @@ def liver_runs(fold: int) -> dict[str, list[str]]:
     return runs
 
 
+def paper_runs() -> dict[str, list[str]]:
+    """The same for the sets of the paper, of those whose files are under `LDDR_DATA`: weeks on a CPU, so never a must.
+
+    Livers are trained on once and tested on three sets, brains on one.
+    """
+    runs: dict[str, list[str]] = {}
+    there = {
+        name for name, (test, _) in SETS.items() if (Path(os.environ.get("LDDR_DATA", "")) / FOLDER / test).exists()
+    }
+    for main_set, others in (("sliver", ("lits", "lspig")), ("lpba", ())):
+        networks = {f"teacher_{n}cas": {"network": "vtn", "affine": "vtn", "cascades": n} for n in (3, 2, 1)}
+        networks |= {f"student_{n}cas_none_seed0": {"cascades": n} for n in (1, 2, 3)}
+        teacher = {"objective": "paper", "teacher": f"runs/{main_set}/teacher_3cas/weights.safetensors"}
+        networks |= {f"student_{n}cas_paper_seed0": {"cascades": n} | teacher for n in (1, 2, 3)}
+        for name, changes in networks.items() if main_set in there else ():
+            runs[f"{main_set}/{name}"] = training(name, "paper", main_set, dataset=main_set, **changes)
+            for other in there.intersection(others):
+                words = ["--dataset", other, "--pairs", "couples" if other == "lspig" else "all", "--surfaces"]
+                words += ["--model", f"runs/{main_set}/{name}/weights.safetensors"]
+                runs[f"{other}/{name}"] = ["lddr", "evaluate", *words, "--json", f"{RECORDS}/{other}/{name}.json"]
+    for name in sorted(there):
+        for tool in ("ants_syn", "elastix"):
+            words = ["--tool", tool, "--dataset", name, "--pairs", "couples" if name == "lspig" else "all"]
+            runs[f"{name}/baseline_{tool}"] = ["python", "book/baselines.py", *words]
+    return runs
+
+
 def commands() -> dict[str, list[str]]:
     """Folder and name of every record -> the command that makes it."""
     runs = {f"hippocampus/{name}": words for name, words in hippocampus_runs().items()}
     for fold in FOLDS:
         runs |= liver_runs(fold)
-    return runs | other_runs()
+    return runs | paper_runs() | other_runs()
 
 
 def other_runs() -> dict[str, list[str]]:

@@ -1,17 +1,22 @@
 """The paper's own sets: files as the authors of RCN lay them out are written here, in miniature, and read."""
 
 import json
+import re
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import study
+import yaml
 
 from lddr.cli import main
 from lddr.data import evaluation_pairs, load_cohort
 from lddr.data.published import HELD_OUT
 from lddr.errors import InputError
 from lddr.models import ModelConfig, build_model, save_model
+from lddr.results import METHODS
+from lddr.settings import Settings
 
 SIZE = (16, 16, 16)
 
@@ -122,3 +127,20 @@ def test_a_model_is_measured_on_them_by_one_command(tmp_path: Path) -> None:
         ("p2_after", "p2_pre"),
         ("p2_pre", "p2_after"),
     ]
+
+
+def test_commands_for_the_tables_appear_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LDDR_DATA", str(tmp_path))
+    assert not study.paper_runs()
+    for file in ("sliver_val.h5", "lspig_val.h5"):
+        write(tmp_path, file, ["1", "2"])
+    runs = study.paper_runs()
+    assert {name.split("/")[0] for name in runs} == {"sliver", "lspig"}
+    for name in runs:  # every record has its row in Table 1
+        assert any(re.fullmatch(pattern, name.split("/")[1]) for pattern in METHODS.values()), name
+    words = runs["sliver/student_2cas_paper_seed0"]
+    values = yaml.safe_load((study.ROOT / words[2]).read_text()) | dict(word.split("=") for word in words[3:])
+    settings = Settings.check(values | {"cascades": int(values["cascades"])})
+    assert settings.size == [128, 128, 128]
+    assert settings.teacher.endswith("teacher_3cas/weights.safetensors")
+    assert "couples" in runs["lspig/student_2cas_paper_seed0"]
