@@ -57,12 +57,12 @@ MODELS = {
     "hippocampus": {
         "LDR": "runs/student_1cas_none_seed0/weights.safetensors",
         "LDR + ALDK": "runs/student_1cas_paper_seed0/weights.safetensors",
-        "RCN, 3 cascades": "teacher_3cas_fine",
+        "RCN, 1 cascade": "runs/teacher_1cas/weights.safetensors",
     },
     "liver_mr": {
         "LDR": "runs/liver_mr/student_1cas_none_seed0_fold{fold}/weights.safetensors",
         "LDR + ALDK": "runs/liver_mr/student_1cas_paper_seed0_fold{fold}/weights.safetensors",
-        "RCN, 3 cascades": "runs/liver_mr/teacher_3cas_fold{fold}/weights.safetensors",
+        "RCN, 1 cascade": "runs/liver_mr/teacher_1cas_fold{fold}/weights.safetensors",
     },
 }
 

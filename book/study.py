@@ -120,7 +120,9 @@ def liver_runs(fold: int) -> dict[str, list[str]]:
         name = f"{name}_fold{fold}"
         runs[f"{among}/{name}"] = training(name, "liver_mr", among, fold=fold, **changes)
 
-    add("teacher_3cas", network="vtn", levels=4, cascades=3, learning_rate=0.0005, steps=4000)
+    for cascades in (3, 1):
+        vtn = {"network": "vtn", "levels": 4, "cascades": cascades, "learning_rate": 0.0005, "steps": 4000}
+        add(f"teacher_{cascades}cas", **vtn)
     teacher = f"runs/liver_mr/teacher_3cas_fold{fold}/weights.safetensors"
     for cascades in (1, 2, 3):
         add(f"student_{cascades}cas_none_seed0", cascades=cascades)
@@ -186,10 +188,8 @@ def other_runs() -> dict[str, list[str]]:
     for threads in (1, 2):  # the classical tools once, on one thread
         runs[f"cost/cost_cpu_{threads}"] = ["python", "book/cost.py", "--threads", str(threads)]
     runs["cost/cost_cpu_1"].append("--tools")
-    models = {"LDR": "student_1cas_none_seed0", "LDR + ALDK": "student_1cas_paper_seed0"}
-    words = [f"{label}=runs/{name}/weights.safetensors" for label, name in models.items()]
-    words = ["--dataset", "hippocampus", "--models", *words, "RCN, 3 cascades=teacher_3cas_fine"]
-    runs["hippocampus/figure2"] = ["python", "book/figure2.py", *words]
+    runs["hippocampus/figure2"] = ["python", "book/figure2.py"]
+    runs["liver_mr/figure2"] = shlex.split("python book/figure2.py --dataset liver_mr --fold 0 --fine 128 --pairs all")
     return runs
 
 
