@@ -17,6 +17,7 @@ from lddr.records import read_records
 from lddr.results import by_method, in_words, whole_runs
 
 DATASETS = {"hippocampus": "hippocampus MR", "liver_mr": "liver MR (CHAOS)"}
+TOOLS = {"ants_syn": "ANTs SyN", "elastix": "Elastix"}
 MISSING = "not measured yet"
 Records = Sequence[dict[str, Any]]
 
@@ -44,7 +45,8 @@ def describe(ours: Records, theirs: Records, measure: str = "dice") -> tuple[str
     """A gain in words, with its interval, the pairs and the seeds it comes from."""
     gain = compare(ours, theirs, measure)
     words = f"{gain['gain']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
-    return f"{words} ({len(ours[0]['rows'])} pairs, {len(ours)} against {len(theirs)} seeds)", gain
+    runs = f"{len(ours)} run{'s' * (len(ours) > 1)}"
+    return f"{words} ({len(ours[0]['rows'])} pairs, {runs} against {len(theirs)})", gain
 
 
 def graded(fully: bool, partly: bool) -> str:
@@ -165,7 +167,7 @@ def claim_5() -> Finding:
     for name, record in records.items():
         seconds = {n: c["seconds"] for n, c in record["networks"].items()}
         others = [n for n, s in seconds.items() if s <= 1 and not n.startswith("LDR")]
-        slow = [f"{tool} {cost['seconds']:.0f} s" for tool, cost in record.get("tools", {}).items()]
+        slow = [f"{TOOLS[tool]} {cost['seconds']:.0f} s" for tool, cost in record.get("tools", {}).items()]
         own = seconds["LDR, 3 cascades"]
         words = f"LDR with 3 cascades {own:.2f} s on {threads(record)} [{name}]"
         words += f"; also within a second on {threads(record)}: {', '.join(others)}" if others else ""

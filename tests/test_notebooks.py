@@ -81,6 +81,12 @@ def test_the_chapter_has_its_parts_in_order(path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_formulas_stand_one_a_line_so_that_they_fit_a_narrow_screen(path):
+    formulas = re.findall(r"\$\$(.+?)\$\$", "\n".join(cells(path, "markdown")), flags=re.DOTALL)
+    assert [formula for formula in formulas if r"\qquad" in formula] == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_code_cells_are_short_and_use_what_they_import(path):
     code = cells(path, "code")
     assert max(len(cell.splitlines()) for cell in code) <= 25
