@@ -42,7 +42,7 @@ def test_the_gain_of_aldk_is_judged_by_its_interval(records, gain, verdict) -> N
         records(f"hippocampus/student_1cas_paper_seed{seed}", record(BASE + gain + noise[3 + seed]))
     found = report.claim_6()
     assert found.verdict == verdict
-    assert "30 pairs, 3 against 3 seeds" in found.measured
+    assert "30 pairs, 3 runs against 3)" in found.measured
     mean = (noise[3:].mean() - noise[:3].mean()) + gain
     assert f"hippocampus MR, 1 cascade: {mean:+.4f}" in found.measured
     assert "2 cascades: not measured yet" in found.measured

@@ -376,7 +376,7 @@ def test_cells_of_chapter_09():
 JACCARD = ("jaccard_low", "jaccard_high")
 GAIN = re.compile(
     r"- (?P<title>[^:]+): (?:Dice )?(?P<gain>[-+][\d.]+) \[(?P<low>[-+][\d.]+), (?P<high>[-+][\d.]+)\] "
-    r"\((?P<pairs>\d+) pairs, (?P<ours>\d+) against (?P<theirs>\d+) seeds\)"
+    r"\((?P<pairs>\d+) pairs, (?P<ours>\d+) runs? against (?P<theirs>\d+)\)"
     r"(?:, Jaccard (?P<jaccard>[-+][\d.]+) \[(?P<jaccard_low>[-+][\d.]+), (?P<jaccard_high>[-+][\d.]+)\])?"
 )
 
@@ -387,8 +387,11 @@ def sections(page):
 
 
 def sides_of_claim(claim, title):
-    """The records behind a line of claim 1, 4 or 6."""
-    dataset = TITLES[title.partition(",")[0]]
+    """The records behind a line of claim 1, 2, 4 or 6."""
+    name = title.partition(",")[0].removeprefix("Dice on ")
+    dataset = TITLES[name[0].upper() + name[1:]]
+    if claim == "C2":
+        return [runs(dataset, r"student_1cas_paper_seed\d"), runs(dataset, "teacher_1cas")]
     if "learning rate" in title:
         return [runs(dataset, rf"schedule_{schedule}_seed\d") for schedule in ("paper", "released_none")]
     if claim == "C6":
