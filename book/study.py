@@ -146,25 +146,28 @@ def paper_runs() -> dict[str, list[str]]:
 
     Livers are trained on once and tested on three sets, brains on one.
     """
+    folder = Path(os.environ.get("LDDR_DATA", "")) / FOLDER
+    there = [name for name, (test, _) in SETS.items() if (folder / test).exists()]
+    on_all = {name: ["--dataset", name, "--pairs", "couples" if name == "lspig" else "all"] for name in there}
     runs: dict[str, list[str]] = {}
-    there = {
-        name for name, (test, _) in SETS.items() if (Path(os.environ.get("LDDR_DATA", "")) / FOLDER / test).exists()
-    }
     for main_set, others in (("sliver", ("lits", "lspig")), ("lpba", ())):
-        networks = {f"teacher_{n}cas": {"network": "vtn", "affine": "vtn", "cascades": n} for n in (3, 2, 1)}
-        networks |= {f"student_{n}cas_none_seed0": {"cascades": n} for n in (1, 2, 3)}
-        teacher = {"objective": "paper", "teacher": f"runs/{main_set}/teacher_3cas/weights.safetensors"}
-        networks |= {f"student_{n}cas_paper_seed0": {"cascades": n} | teacher for n in (1, 2, 3)}
-        for name, changes in networks.items() if main_set in there else ():
+        if main_set not in there:
+            continue
+        taught = {"objective": "paper", "teacher": f"runs/{main_set}/teacher_3cas/weights.safetensors"}
+        kinds: dict[str, dict[str, object]] = {
+            "teacher_{}cas": {"network": "vtn", "affine": "vtn"},
+            "student_{}cas_none_seed0": {},
+            "student_{}cas_paper_seed0": taught,
+        }
+        networks = {kind.format(n): {"cascades": n, **changes} for kind, changes in kinds.items() for n in (3, 2, 1)}
+        for name, changes in networks.items():
             runs[f"{main_set}/{name}"] = training(name, "paper", main_set, dataset=main_set, **changes)
-            for other in there.intersection(others):
-                words = ["--dataset", other, "--pairs", "couples" if other == "lspig" else "all", "--surfaces"]
-                words += ["--model", f"runs/{main_set}/{name}/weights.safetensors"]
+            for other in [other for other in others if other in there]:
+                words = [*on_all[other], "--surfaces", "--model", f"runs/{main_set}/{name}/weights.safetensors"]
                 runs[f"{other}/{name}"] = ["lddr", "evaluate", *words, "--json", f"{RECORDS}/{other}/{name}.json"]
-    for name in sorted(there):
+    for name, words in on_all.items():
         for tool in ("ants_syn", "elastix"):
-            words = ["--tool", tool, "--dataset", name, "--pairs", "couples" if name == "lspig" else "all"]
-            runs[f"{name}/baseline_{tool}"] = ["python", "book/baselines.py", *words]
+            runs[f"{name}/baseline_{tool}"] = ["python", "book/baselines.py", "--tool", tool, *words]
     return runs
 
 

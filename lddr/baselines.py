@@ -37,10 +37,11 @@ def ants_syn(moving: np.ndarray, fixed: np.ndarray, margin: int = 32) -> Tensor:
     import ants
 
     target, source = ants.from_numpy(fixed), ants.from_numpy(moving)
+    share = 1.0 if fixed.size <= 64**3 else 0.2
     with tempfile.TemporaryDirectory() as folder:
-        how = {"outprefix": f"{folder}/syn", "random_seed": 1}
-        how["aff_random_sampling_rate"] = 1.0 if fixed.size <= 64**3 else 0.2
-        found = ants.registration(target, source, "SyN", **how)
+        found = ants.registration(
+            target, source, "SyN", outprefix=f"{folder}/syn", random_seed=1, aff_random_sampling_rate=share
+        )
         places = []
         for values in np.indices([n + 2 * margin for n in moving.shape], dtype=np.float32) - margin:
             coordinate = ants.from_numpy(values, origin=[-float(margin)] * 3)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field
 
 from lddr.config import Config
+from lddr.data import Dataset
 from lddr.distill import DistillConfig, Objective
 from lddr.models import ModelConfig
 from lddr.training import FitConfig
@@ -19,9 +20,7 @@ Part = TypeVar("Part", bound=Config)
 class Settings(FitConfig, ModelConfig, DistillConfig):
     """What can be changed from outside in a chapter: how to train, what, with which teacher, on which scans."""
 
-    dataset: Literal[
-        "simulated_brains", "hippocampus", "liver_mr", "liver_mr_body", "sliver", "lits", "lspig", "lpba"
-    ] = Field("simulated_brains", description="which scans")
+    dataset: Dataset = Field("simulated_brains", description="which scans")
     subjects: int | None = Field(None, ge=2, description="use only the first so many of each split; null: all")
     train_subjects: int | None = Field(None, ge=2, description="train on the first so many only; null: all")
     fold: int = Field(0, ge=0, le=3, description="which quarter of the liver scans is the test split")

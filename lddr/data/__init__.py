@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 from lddr.data.cohort import Cohort, evaluation_pairs, random_pairs
 from lddr.data.grid import grid_affine, normalise, to_grid
@@ -13,7 +14,8 @@ from lddr.data.published import SETS, load_published
 from lddr.data.simulated import SimulatedCohort, load_simulated_brains
 from lddr.errors import InputError
 
-DATASETS = ("simulated_brains", "hippocampus", "liver_mr", "liver_mr_body", *SETS)
+Dataset = Literal["simulated_brains", "hippocampus", "liver_mr", "liver_mr_body", "sliver", "lits", "lspig", "lpba"]
+DATASETS = get_args(Dataset)
 
 
 def load_cohort(

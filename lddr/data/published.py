@@ -36,17 +36,16 @@ def scan_names(file: Path) -> list[str]:
     Raises:
         InputError: it is no HDF5 file, or holds no scan.
     """
-    found: list[str] = []
+    names: list[str] = []
     try:
         with h5py.File(file) as store:
-            store.visititems(
-                lambda name, item: found.append(name) if "volume" in getattr(item, "keys", tuple)() else None
-            )
+            store.visit(names.append)
     except OSError:
         raise InputError(f"{file}: not an HDF5 file, or a damaged one; get it again.") from None
-    if not found:
+    scans = [name.removesuffix("/volume") for name in names if name.endswith("/volume")]
+    if not scans:
         raise InputError(f"{file}: no group with a 'volume' is in it.")
-    return sorted(found)
+    return sorted(scans)
 
 
 def load_published(
