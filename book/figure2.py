@@ -241,7 +241,7 @@ def draw_fields(cohort: Cohort, shown: Sequence[Shown], plane: Plane) -> Figure:
             notes[jacobian_ax] = f"folded {one.rows[name]['folding_percent']:.2f} % of the volume"
     finish(axes, [f"{n}\n{what}" for n in models for what in ("grid", "Jacobian")], notes, box)
     bar = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.5, aspect=50, pad=0.01)
-    bar.set_label("Jacobian determinant: below 1 shrinks, above 1 grows, black folds")
+    bar.set_label("Jacobian determinant, fixed to moving: below 1 squeezes, above 1 stretches, black folds")
     return figure
 
 

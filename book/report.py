@@ -130,8 +130,8 @@ def claim_3() -> Finding:
     ratio = three[0] / three[1]
     near = all(0.75 <= r / c <= 1.25 for r, c in ((single, 10), (ratio, 8)))
     verdict = graded(near, single >= 10 and ratio >= 8)
-    words = f"one VTN has {single:.1f} times the weights of one LDR; with affine stems, 3 cascades of VTN have "
-    words += f"{ratio:.1f} times the weights of 3 of LDR ({three[0]:,} against {three[1]:,})"
+    words = f"one VTN has {single:.1f} times the weights of one LDR, without affine stems; with them, 3 cascades of "
+    words += f"VTN have {ratio:.1f} times the weights of 3 of LDR ({three[0]:,} against {three[1]:,})"
     return Finding(words, verdict, rule)
 
 
@@ -166,11 +166,12 @@ def claim_5() -> Finding:
     lines, verdicts = [], []
     for name, record in records.items():
         seconds = {n: c["seconds"] for n, c in record["networks"].items()}
-        others = [n for n, s in seconds.items() if s <= 1 and not n.startswith("LDR")]
+        quick = [n for n, s in seconds.items() if s <= 1]
+        others = [n for n in quick if not n.startswith("LDR")]
         slow = [f"{TOOLS[tool]} {cost['seconds']:.0f} s" for tool, cost in record.get("tools", {}).items()]
         own = seconds["LDR, 3 cascades"]
         words = f"LDR with 3 cascades {own:.2f} s on {threads(record)} [{name}]"
-        words += f"; also within a second on {threads(record)}: {', '.join(others)}" if others else ""
+        words += f"; within a second on {threads(record)}: {' / '.join(quick)}" if quick else ""
         lines.append(words + (f"; classical tools, on one thread: {', '.join(slow)}" if slow else ""))
         verdicts.append("not reproduced" if own > 1 else "partly" if others else "reproduced")
     return Finding("; ".join(lines), worst(verdicts), rule)

@@ -141,7 +141,7 @@ def show_grid(
 
 
 def show_jacobian(ax: Axes, displacement: Tensor, plane: Plane = "axial", index: int | None = None) -> Any:
-    """Colour a slice by the Jacobian determinant: white keeps volume, orange shrinks, purple grows, black folds.
+    """Colour a slice by the Jacobian determinant: white 1, orange below, purple above, black folds.
 
     Args:
         displacement: `[1, 3, D, H, W]`, voxels, cut as `section` does.
@@ -169,7 +169,7 @@ def show_training(log: Sequence[dict[str, float]], baseline: float | None = None
     left.plot(steps, loss, color=COLOURS[0], alpha=0.3 if window > 1 else 1.0, label="one step")
     if window > 1:
         smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-        left.plot(steps[window - 1 :], smooth, color=COLOURS[0], label=f"mean of {window} rows of the log")
+        left.plot(steps[window - 1 :], smooth, color=COLOURS[0], label="running mean")
     left.set(xlabel="training step", ylabel="$1-$CorrCoef of training pairs")
     left.legend()
     rows = [row for row in log if "validation_dice" in row]

@@ -1,6 +1,6 @@
 """Liver MR: the T2-SPIR scans of the CHAOS challenge, 16 subjects, so few that every one is tested once, in four folds.
 
-Slices lie 8 to 9 mm apart, so a scan is interpolated onto a cube of equal voxels. The paper lays it around the liver,
+Slices lie 7.7 to 9 mm apart, so a scan is interpolated onto a cube of equal voxels. The paper lays it around the liver,
 which takes the label to find (`liver_mr`); without a label it can only be laid around the body (`liver_mr_body`).
 """
 
