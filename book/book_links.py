@@ -100,6 +100,11 @@ def hide_fields(app: Sphinx, what: str, name: str, obj: Any, *rest: Any) -> tupl
     return ("", None) if inspect.isclass(obj) and issubclass(obj, BaseModel) else None
 
 
+def skip_positions(app: Sphinx, what: str, name: str, obj: Any, *rest: Any) -> bool | None:
+    """The fields of a named tuple stand in its docstring; Python's own "Alias for field number 0" adds nothing."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
+
+
 def entry_link(app: Sphinx, document: str, entry: Any, label: nodes.Node, name: str) -> nodes.reference:
     """A link from a document to an entry of the API page."""
     return make_refnode(app.builder, document, entry.docname, entry.node_id, label, name)
@@ -136,5 +141,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", mark_code, priority=100)
     app.connect("autodoc-process-docstring", finish_docstring, priority=900)
     app.connect("autodoc-process-signature", hide_fields)
+    app.connect("autodoc-skip-member", skip_positions)
     app.connect("doctree-resolved", link_names)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

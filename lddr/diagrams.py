@@ -95,7 +95,9 @@ def draw_flow(ax: Axes, boxes: dict[str, Box], arrows: Sequence[tuple[str, str, 
         style: dict[str, Any] = {"arrowstyle": "-|>", "color": "0.25", "linestyle": dashes, "shrinkA": 2, "shrinkB": 2}
         style |= {"patchA": patches[start], "patchB": patches[end]}
         ax.annotate("", (b.x, b.y), (a.x, a.y), arrowprops=style)
-        ax.text((a.x + b.x) / 2, (a.y + b.y) / 2 + 0.06, words.lstrip("!"), ha="center", va="bottom", fontsize=8)
+        where = ((a.x + b.x) / 2, (a.y + b.y) / 2)
+        on_white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        ax.text(*where, words.lstrip("!"), ha="center", va="center", fontsize=8, bbox=on_white, zorder=4)
     xs, ys = [b.x for b in boxes.values()], [b.y for b in boxes.values()]
     ax.set(xlim=(min(xs) - width, max(xs) + width), ylim=(min(ys) - 0.7, max(ys) + 0.7))
     ax.axis("off")

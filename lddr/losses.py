@@ -58,7 +58,7 @@ def smoothness(displacement: Tensor) -> Tensor:
     Returns:
         One number, voxels squared.
 
-    Source: Zhao et al. 2019 (VTN), total variation loss as released; chapter 04.
+    Source: Zhao et al. 2020 (VTN), total variation loss as released; chapter 04.
     """
     total = torch.stack([displacement.diff(dim=axis).square().sum() for axis in (2, 3, 4)]).sum()
     return total / (2 * displacement.numel())
@@ -76,7 +76,7 @@ def orthogonality(matrix: Tensor, eps: float = 1e-5) -> Tensor:
     Returns:
         One number, mean over the batch.
 
-    Source: Zhao et al. 2019 (VTN), orthogonality loss; chapter 05.
+    Source: Zhao et al. 2020 (VTN), orthogonality loss; chapter 05.
     """
     gram = matrix.mT @ matrix + eps * torch.eye(3, device=matrix.device, dtype=matrix.dtype)
     s1 = torch.einsum("bii->b", gram)
@@ -91,6 +91,6 @@ def volume_change(matrix: Tensor) -> Tensor:
     Args:
         matrix: A, `[B, 3, 3]`.
 
-    Source: Zhao et al. 2019 (VTN), determinant loss; chapter 05.
+    Source: Zhao et al. 2020 (VTN), determinant loss; chapter 05.
     """
     return (torch.linalg.det(matrix) - 1).square().mean() / 2

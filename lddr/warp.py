@@ -36,7 +36,7 @@ def warp(image: Tensor, displacement: Tensor, mode: str = "bilinear") -> Tensor:
     Returns:
         `[B, C, D, H, W]` on the displacement's grid. Differentiable in both arguments when trilinear.
 
-    Source: Zhao et al. 2019 (VTN), spatial transformer; derived in chapter 02.
+    Source: Zhao et al. 2020 (VTN), spatial transformer; derived in chapter 02.
     """
     sizes = image.shape[2:]
     coordinates = []

@@ -48,7 +48,7 @@ class VTNAffine(nn.Module):
         width: channels after the first convolution (the paper: 16).
         levels: halvings, see `VTN`.
 
-    Source: Zhao et al. 2019 (VTN), affine registration subnetwork; chapter 05.
+    Source: Zhao et al. 2020 (VTN), affine registration subnetwork; chapter 05.
     """
 
     def __init__(self, size: Sequence[int], width: int = 16, levels: int = 6) -> None:

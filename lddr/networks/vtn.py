@@ -21,7 +21,7 @@ class VTNEncoder(nn.Module):
         width: channels after the first convolution (the paper: 16).
         levels: how many halvings (the paper: 6, which leave 2 voxels of 128).
 
-    Source: Zhao et al. 2019 (VTN), Figure 3; chapter 05.
+    Source: Zhao et al. 2020 (VTN), Figure 3; chapter 05.
     """
 
     def __init__(self, width: int, levels: int = 6) -> None:
@@ -54,7 +54,7 @@ class VTN(nn.Module):
         levels: halvings (the paper: 6). On a small grid the last ones arrive at a single voxel, where 26 of the 27
             weights of a kernel only ever meet padding.
 
-    Source: Zhao et al. 2019 (VTN), and the released code; chapter 05.
+    Source: Zhao et al. 2020 (VTN), and the released code; chapter 05.
     """
 
     def __init__(self, width: int = 16, cascades: int = 1, levels: int = 6) -> None:
