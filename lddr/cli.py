@@ -149,10 +149,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     details = {"dataset": options.dataset, "split": {options.split: len(cohort)}, "pair_list": options.pairs}
     details |= {"labels": options.labels, "model": options.model, "weights_sha256": weights_hash(model)}
     record = summary | provenance(" ".join(filter(None, words)), **details, licence=cohort.licence) | {"rows": rows}
-    try:
-        write_record(options.json, record)
-    except OSError as error:
-        raise InputError(f"{options.json}: cannot be written ({error.strerror}).") from None
+    write_record(options.json, record)
     print(
         f"{summary['pairs']} pairs: Dice {summary['dice_initial']:.3f} before, {summary['dice_mean']:.3f} after "
         f"(sd {summary['dice_std']:.3f}, labels warped {options.labels}); Jaccard {summary['jaccard_mean']:.3f}; "
@@ -184,7 +181,7 @@ def _train(options: argparse.Namespace) -> None:
             found = {name: _value(value)} if equals else yaml.safe_load(Path(word).read_text())
         except OSError as error:
             raise InputError(f"{word}: cannot be read ({error.strerror}).") from None
-        except yaml.YAMLError:
+        except (yaml.YAMLError, UnicodeDecodeError):
             raise InputError(f"{word}: this is not YAML.") from None
         if not isinstance(found, dict):
             raise InputError(f"{word}: expected lines of the form 'name: value'.")

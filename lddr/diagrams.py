@@ -1,11 +1,11 @@
-"""Diagrams of networks and methods, drawn from the live modules: the numbers in them are read, not typed."""
+"""Diagrams of networks, drawn from the live modules: the numbers in them are read, not typed."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -63,41 +63,4 @@ def draw_layers(ax: Axes, layers: Sequence[Layer], inputs: Layer, skips: Sequenc
         arc = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=-0.28", "linestyle": "--", "color": "0.35"}
         ax.annotate("", tops[end], tops[start], arrowprops=arc)
     ax.set(xlim=(-0.3, x), ylim=(-2.2, 2.9 if skips else 1.7))
-    ax.axis("off")
-
-
-class Box(NamedTuple):
-    """A labelled box of a diagram: its centre, its text, and a colour of the palette (or a grey)."""
-
-    x: float
-    y: float
-    text: str
-    colour: str = "0.93"
-
-
-def draw_flow(ax: Axes, boxes: dict[str, Box], arrows: Sequence[tuple[str, str, str]], width: float = 1.5) -> None:
-    """Boxes, all of one width, and arrows.
-
-    Args:
-        boxes: name -> box.
-        arrows: (from, to, words on the arrow); a "!" before the words draws the arrow dashed.
-    """
-    patches = {}
-    for name, box in boxes.items():
-        corner = (box.x - width / 2, box.y - 0.3)
-        patch = FancyBboxPatch(corner, width, 0.6, boxstyle="round,pad=0.04", facecolor=box.colour, edgecolor="0.2")
-        patch.set_alpha(0.6)
-        patches[name] = ax.add_patch(patch)
-        ax.text(box.x, box.y, box.text, ha="center", va="center", fontsize=9)
-    for start, end, words in arrows:
-        a, b = boxes[start], boxes[end]
-        dashes = "--" if words.startswith("!") else "-"
-        style: dict[str, Any] = {"arrowstyle": "-|>", "color": "0.25", "linestyle": dashes, "shrinkA": 2, "shrinkB": 2}
-        style |= {"patchA": patches[start], "patchB": patches[end]}
-        ax.annotate("", (b.x, b.y), (a.x, a.y), arrowprops=style)
-        where = ((a.x + b.x) / 2, (a.y + b.y) / 2)
-        on_white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        ax.text(*where, words.lstrip("!"), ha="center", va="center", fontsize=8, bbox=on_white, zorder=4)
-    xs, ys = [b.x for b in boxes.values()], [b.y for b in boxes.values()]
-    ax.set(xlim=(min(xs) - width, max(xs) + width), ylim=(min(ys) - 0.7, max(ys) + 0.7))
     ax.axis("off")

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lddr.config import Config
+from lddr.errors import InputError
 from lddr.losses import corrcoef_loss
 from lddr.networks.discriminator import Discriminator, DiscriminatorReleased
 from lddr.warp import warp
@@ -99,10 +100,15 @@ class Distillation:
         teacher: batch -> phi_t, `[B, 3, D, H, W]` in voxels; see `lddr.teacher`.
         size: (D, H, W) of the displacements.
         seed: of the discriminator's starting weights.
+
+    Raises:
+        InputError: a side below 32 voxels, which the five halvings of the text's discriminator do not leave a voxel of.
     """
 
     def __init__(self, config: DistillConfig, teacher: Teacher, size: tuple[int, int, int], seed: int = 0) -> None:
         self.config, self.teacher = config, teacher
+        if config.discriminator == "text" and config.objective in ("paper", "wgan-gp") and min(size) < 32:
+            raise InputError(f"The discriminator halves five times: no side of {list(size)} may be below 32 voxels.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.discriminator = (

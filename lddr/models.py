@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -14,9 +13,11 @@ from safetensors.torch import load_file, save_file
 from lddr.cascade import RecursiveCascade
 from lddr.config import Config
 from lddr.errors import InputError
+from lddr.files import written
 from lddr.networks import LDR, VTN, LDRReleased, LightAffine, VoxelMorph, VTNAffine
 
 WEIGHTS = Path(__file__).parent / "weights"
+Size = Annotated[list[Annotated[int, Field(ge=16)]], Field(min_length=3, max_length=3)]  # 16: four halvings leave 1
 
 
 class ModelConfig(Config):
@@ -27,7 +28,7 @@ class ModelConfig(Config):
     cascades: int = Field(1, ge=1, le=10, description="number of dense stems")
     width: int = Field(16, ge=1, description="channels after the first convolution of ldr and vtn (the paper: 16)")
     levels: int = Field(6, ge=3, le=6, description="halvings of vtn (the paper: 6, made for sides of 128 voxels)")
-    size: list[int] = Field([64] * 3, min_length=3, max_length=3, description="the volumes it is trained on, voxels")
+    size: Size = Field([64] * 3, description="the volumes it is trained on, voxels")
 
 
 def build_model(config: ModelConfig, seed: int | None = None) -> RecursiveCascade:
@@ -56,7 +57,7 @@ def build_model(config: ModelConfig, seed: int | None = None) -> RecursiveCascad
 def save_model(
     path: str | Path, model: RecursiveCascade, config: ModelConfig, about: dict[str, Any], half: bool = True
 ) -> None:
-    """Write weights and description into one safetensors file, under a temporary name first.
+    """Write weights and description into one safetensors file, whole or not at all.
 
     Args:
         path: where; ends in `.safetensors`.
@@ -64,12 +65,9 @@ def save_model(
         about: what else a user should know: dataset, spacing, objective, dice, licence, record, ...
         half: store float16 (half the size; the loss in Dice is far below a thousandth).
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().cpu().to(torch.float16 if half else v.dtype) for k, v in model.state_dict().items()}
-    temporary = path.with_name(path.name + ".part")
-    save_file(weights, temporary, {"model": config.model_dump_json(), "about": json.dumps(about)})
-    os.replace(temporary, path)
+    with written(path) as part:
+        save_file(weights, part, {"model": config.model_dump_json(), "about": json.dumps(about)})
 
 
 def load_model(name_or_path: str | Path) -> tuple[RecursiveCascade, ModelConfig, dict[str, Any]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from lddr.files import written
+
 
 def machine() -> dict[str, Any]:
     """The processor, core count, GPU and library versions of this machine."""
@@ -81,9 +83,6 @@ def rounded(value: Any) -> Any:
 
 
 def write_record(path: str | Path, record: dict[str, Any]) -> None:
-    """Write a record (with what `provenance` gives in it) as JSON, under a temporary name first; folders are made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(temporary, path)
+    """Write a record (with what `provenance` gives in it) as JSON, whole or not at all; folders are made."""
+    with written(path) as part:
+        part.write_text(json.dumps(record, indent=1) + "\n")

@@ -2,8 +2,10 @@
 
 import copy
 import json
+import os
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,14 +14,14 @@ from lddr.cascade import RecursiveCascade
 from lddr.data import Cohort, evaluation_pairs, load_cohort, random_pairs
 from lddr.distill import Distillation
 from lddr.errors import InputError
-from lddr.evaluate import evaluate, summarise
+from lddr.evaluate import evaluate, on_finer_grid, summarise
 from lddr.models import build_model, load_model, save_model
 from lddr.records import commit, provenance, rounded, write_record
 from lddr.settings import Settings
 from lddr.teacher import StoredTeacher, extract, on_the_fly
-from lddr.training import fit
+from lddr.training import fit, refuse_augmentation
 
-commit()  # remembered from here on: the record of a run names the code it began with
+commit()  # remembered from here on: the record names the code this process began with
 
 
 def validator(cohort: Cohort) -> Callable[[RecursiveCascade], dict[str, float]]:
@@ -67,6 +69,15 @@ def write_run(
     """
     test = cohorts[-1]
     summary = summarise(rows, test.label_names)
+    if settings.weights:
+        about = {
+            "dataset": settings.dataset,
+            "spacing": test.spacing,
+            "objective": settings.objective,
+            "licence": test.licence,
+        }
+        about |= {name: summary[name] for name in ("dice_mean", "dice_initial", "folding_percent")}
+        save_model(settings.weights, model, settings.cascade_config, about | {"record": settings.record})
     if settings.record:
         parameters = settings.model_dump(exclude_defaults=True)
         words = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
@@ -89,15 +100,6 @@ def write_run(
             "rows": rounded(list(rows)),
         }
         write_record(settings.record, provenance(command, **details))
-    if settings.weights:
-        about = {
-            "dataset": settings.dataset,
-            "spacing": test.spacing,
-            "objective": settings.objective,
-            "licence": test.licence,
-        }
-        about |= {name: summary[name] for name in ("dice_mean", "dice_initial", "folding_percent")}
-        save_model(settings.weights, model, settings.cascade_config, about | {"record": settings.record})
     return summary
 
 
@@ -130,7 +132,8 @@ def make_distillation(settings: Settings, train: Cohort) -> tuple[Distillation |
         What `fit` takes as `distillation` and `pairs`; both None for the objective "none".
 
     Raises:
-        InputError: an objective without a teacher; a teacher of another grid; a store that does not belong.
+        InputError: an objective without a teacher; a teacher of another grid; a store that does not belong, or that
+            would be made for images that are bent or mirrored.
     """
     if settings.objective == "none":
         return None, None
@@ -142,6 +145,7 @@ def make_distillation(settings: Settings, train: Cohort) -> tuple[Distillation |
     size = (settings.size[0], settings.size[1], settings.size[2])
     if settings.store is None:
         return Distillation(settings.distill_config, on_the_fly(model), size, settings.seed), None
+    refuse_augmentation(settings)
     generator = torch.Generator().manual_seed(settings.seed)
     moving, fixed = random_pairs(len(train), settings.store_pairs, generator)
     pairs = sorted(set(zip(moving.tolist(), fixed.tolist(), strict=True)))
@@ -158,12 +162,28 @@ def train_run(settings: Settings) -> dict[str, Any]:
 
     Returns:
         The figures of the test pairs, as `summarise` gives them.
+
+    Raises:
+        InputError: settings that do not go together; files that cannot be read or written.
     """
     train, validation, test = cohorts = load_splits(settings)
+    # What can be refused is refused now, not after hours of training.
+    fine = (
+        load_splits(settings.model_copy(update={"size": settings.fine_size}), "test")[0] if settings.fine_size else None
+    )
+    pairs = evaluation_pairs(len(test), settings.pairs)
+    if fine:
+        on_finer_grid(torch.zeros(1, 3, *settings.size), test, fine)
+    for file in filter(None, (settings.record, settings.weights)):
+        parent = next(folder for folder in Path(file).absolute().parents if folder.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise InputError(f"{file}: cannot be written, since {parent} is no folder to write in.")
     model = build_model(settings.cascade_config, settings.seed)
     if settings.start:
         started, config, _ = load_model(settings.start)
         if config.cascades == 1:  # then each network of a longer cascade begins as a copy of the one
+            if config.network == "vtn":  # whose stems each move by 1/cascades of what their head says
+                started.dense[0].get_parameter("head.weight").data *= settings.cascades
             started.dense.extend(copy.deepcopy(started.dense[0]) for _ in range(1, settings.cascades))
             config = config.model_copy(update={"cascades": settings.cascades})
         if config != settings.cascade_config:
@@ -171,9 +191,5 @@ def train_run(settings: Settings) -> dict[str, Any]:
         model.load_state_dict(started.state_dict())
     distillation, stored = make_distillation(settings, train)
     log = fit(model, train.images, settings.fit_config, settings.folder, validator(validation), distillation, stored)
-    fine = (
-        load_splits(settings.model_copy(update={"size": settings.fine_size}), "test")[0] if settings.fine_size else None
-    )
-    pairs = evaluation_pairs(len(test), settings.pairs)
     rows = evaluate(model, test, pairs, surfaces=True, progress=True, fine=fine)
     return write_run(settings, None, model, log, cohorts, rows)

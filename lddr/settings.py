@@ -11,7 +11,7 @@ from pydantic import Field
 from lddr.config import Config
 from lddr.data import Dataset
 from lddr.distill import DistillConfig, Objective
-from lddr.models import ModelConfig
+from lddr.models import ModelConfig, Size
 from lddr.training import FitConfig
 
 Part = TypeVar("Part", bound=Config)
@@ -25,12 +25,12 @@ class Settings(FitConfig, ModelConfig, DistillConfig):
     train_subjects: int | None = Field(None, ge=2, description="train on the first so many only; null: all")
     fold: int = Field(0, ge=0, le=3, description="which quarter of the liver scans is the test split")
     pairs: Literal["ring", "all", "couples"] = Field("ring", description="of the test subjects, see `evaluation_pairs`")
-    fine_size: list[int] | None = Field(None, description="test labels are warped on this finer grid; null: on `size`")
+    fine_size: Size | None = Field(None, description="test labels are warped on this finer grid; null: on `size`")
     objective: Objective = "none"
     start: str | None = Field(None, description="a model training starts from; null: from scratch")
     teacher: str | None = Field(None, description="a shipped model's name, or a .safetensors file; null: no teacher")
     store: str | None = Field(None, description="HDF5 file of the teacher's displacements; null: ask it on the fly")
-    store_pairs: int = Field(1000, ge=1, description="how many random training pairs the store holds")
+    store_pairs: int = Field(1000, ge=1, description="random training pairs drawn for the store, doubles dropped")
     model: str = Field("simulated_brains", description="a shipped model's name, or a .safetensors file")
     moving: int = Field(0, ge=0, description="index of the moving subject in the test split")
     fixed: int = Field(1, ge=0, description="index of the fixed subject in the test split")

@@ -37,6 +37,7 @@ def on_the_fly(model: RecursiveCascade) -> Teacher:
     def teach(batch: Batch) -> Tensor:
         return model.to(batch.moving.device)(batch.moving, batch.fixed).displacement
 
+    teach.origin = weights_hash(model)  # type: ignore[attr-defined]
     return teach
 
 
@@ -53,8 +54,10 @@ def _open(path: Path, file: Path, origin: dict[str, str], mode: str) -> h5py.Fil
     """Open a store and make sure that it belongs to this teacher, grid and cohort."""
     try:
         store = h5py.File(file, mode)
+    except BlockingIOError:
+        raise InputError(f"{file}: another program is writing to this store; wait for it.") from None
     except OSError:
-        message = f"{path}: not a store of displacements, or a damaged one; delete it and extract again."
+        message = f"{file}: not a store of displacements, or a damaged one; delete it and extract again."
         raise InputError(message) from None
     for name, wanted in origin.items():
         found = store.attrs.get(name)
@@ -123,6 +126,7 @@ class StoredTeacher:
 
     Attributes:
         pairs: the (moving, fixed) indices it knows; give them to `fit`.
+        origin: checksum of the teacher's weights.
 
     Raises:
         InputError: no such file, not finished, or of another teacher, grid or cohort.
@@ -135,6 +139,7 @@ class StoredTeacher:
             raise InputError(f"{path}: {'not finished' if started else 'there is no such file'}; run the extraction.")
         self._store = _open(self.path, self.path, _origin(model, cohort), "r")
         self.pairs = [(int(m), int(f)) for m, f in self._store["pairs"][:]]
+        self.origin = self._store.attrs["teacher"]
         self._row = {pair: row for row, pair in enumerate(self.pairs)}
 
     def __call__(self, batch: Batch) -> Tensor:

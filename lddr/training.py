@@ -6,8 +6,9 @@ step count, nothing about generators, and a resumed run takes exactly the steps 
 
 import json
 import math
-import os
+import pickle
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from lddr.config import Config
 from lddr.data.cohort import random_pairs
 from lddr.distill import Batch, Distillation, adversarial_step
 from lddr.errors import InputError
+from lddr.files import written
 from lddr.losses import corrcoef_loss, orthogonality, smoothness, volume_change
 
 Validate = Callable[[RecursiveCascade], dict[str, float]]
@@ -126,11 +128,11 @@ def fit(
     """Train `model` in place; afterwards it holds the weights with the best validation Dice (else the last ones).
 
     Args:
-        model: a cascade, on any device.
+        model: a cascade, on any device; it is brought back there.
         images: training images `[N, 1, D, H, W]` in [0, 1].
         config: see `FitConfig`.
         folder: where `checkpoint.pt` and `log.jsonl` live. If the folder holds the checkpoint of an interrupted run
-            with the same settings, that run goes on. None: nothing is written.
+            with the same settings, images, teacher and start, that run goes on. None: nothing is written.
         validate: called with the model every `validate_every` steps and at the end; returns figures for the log, among
             them "dice".
         distillation: a teacher and an objective; its term enters on the steps its strategy names. None: images alone.
@@ -138,21 +140,23 @@ def fit(
         progress: show a bar.
 
     Returns:
-        The log, one row every `log_every` steps, and one for each validation; each with the `seconds` spent so far,
-        those of interrupted runs included, validation left out.
+        The log, one row every `log_every` steps, with the figures of the last adversarial step up to it, and one for
+        each validation; each with the `seconds` spent so far, those of interrupted runs included, validation left out.
 
     Raises:
-        InputError: fewer than two images; listed pairs that would be augmented; the folder holds a run with other
-            settings; the loss is not finite.
+        InputError: fewer than two images; listed pairs that would be augmented; a device that is not there, or several
+            for a discriminator; the folder holds another run or a damaged file; the loss is not finite.
 
     Source: chapter 06.
     """
     if len(images) < 2:
         raise InputError(f"Training needs at least two images, found {len(images)}.")
-    if pairs is not None and (config.augmentation or config.mirror):
-        raise InputError(
-            "Stored displacements belong to the images as they are: set augmentation to 0 and mirror to false."
-        )
+    if pairs is not None:
+        refuse_augmentation(config)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("The device is to be cuda, but no CUDA device is there; use cpu or auto.")
+    if distillation and config.devices > 1:
+        raise InputError("Each device would train a discriminator of its own: set devices to 1.")
     from lightning_fabric import Fabric  # here, because importing it takes seconds
 
     fabric = Fabric(
@@ -161,10 +165,21 @@ def fit(
         precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
     )
     fabric.launch()
+    home = next(model.parameters()).device
     wrapped, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=config.learning_rate))
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
+    start = b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())
+    identity = config.model_dump(mode="json") | {
+        "start": zlib.crc32(start),
+        "images": zlib.crc32(images.cpu().numpy().tobytes()),
+        "pairs": pairs and list(pairs),
+    }
     if distillation:
         distillation.discriminator.to(fabric.device)
-    run = _Run(folder, config, model, optimizer, distillation)
+        parts["distillation"] = distillation
+        teacher = getattr(distillation.teacher, "origin", None)
+        identity |= distillation.config.model_dump(mode="json") | {"teacher": teacher}
+    run = _Run(folder, parts, identity)
     images = fabric.to_device(images)
     model.train()
     bar = tqdm(total=config.steps, initial=run.step, desc="training", unit="step", disable=not progress)
@@ -176,9 +191,8 @@ def fit(
         result = wrapped(batch.moving, batch.fixed)
         terms = reconstruction_loss(result, batch.fixed, config)
         loss = torch.stack(list(terms.values())).sum()
-        figures: dict[str, float] = {}
         if distillation and adversarial_step(distillation.config, run.step, config.steps):
-            change, figures = distillation.step(terms["l_rec"], result.displacement, batch)
+            change, run.figures = distillation.step(terms["l_rec"], result.displacement, batch)
             loss = loss + change
         if not torch.isfinite(loss):
             raise InputError(
@@ -193,7 +207,8 @@ def fit(
         bar.update()
         last = run.step == config.steps
         if run.step % config.log_every == 0 or last:
-            run.add({"loss": loss.item()} | {k: v.item() for k, v in terms.items()} | figures)
+            run.add({"loss": loss.item()} | {k: v.item() for k, v in terms.items()} | run.figures)
+            run.figures = {}
             bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
         if validate and (run.step % config.validate_every == 0 or last):
             run.add_validation(validate(model))
@@ -203,53 +218,52 @@ def fit(
     bar.close()
     if run.best is not None:
         model.load_state_dict(run.best)
-    model.eval()
+    model.to(home).eval()
     return run.log
+
+
+def refuse_augmentation(config: FitConfig) -> None:
+    """Displacements of the images as they are (stored ones, true ones) are wrong once these are bent or mirrored."""
+    if config.augmentation or config.mirror:
+        raise InputError(
+            "These displacements belong to the images as they are: set augmentation to 0, mirror to false."
+        )
+
+
+KEPT = ("identity", "step", "seconds", "log", "figures", "best", "best_dice")  # in the checkpoint, beside the parts
 
 
 class _Run:
     """What a training run must remember: step, log, best weights; and its file."""
 
-    def __init__(
-        self,
-        folder: str | Path | None,
-        config: FitConfig,
-        model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        distillation: Distillation | None,
-    ) -> None:
-        self.folder = Path(folder) if folder else None
-        self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
-        self.config = config.model_dump(mode="json")
-        if distillation:
-            self.parts["distillation"] = distillation
-            self.config |= distillation.config.model_dump(mode="json")
+    def __init__(self, folder: str | Path | None, parts: dict[str, Any], identity: dict[str, Any]) -> None:
+        self.folder, self.parts = Path(folder) if folder else None, parts
+        self.identity = identity  # settings, and checksums of what else decides the outcome: a folder holds one run
         self.step, self.seconds, self.best_dice = 0, 0.0, -1.0
         self.best: dict[str, Tensor] | None = None
         self.log: list[dict[str, float]] = []
+        self.figures: dict[str, float] = {}  # of the last adversarial step, until a row of the log takes them
         if self.folder:
             self.folder.mkdir(parents=True, exist_ok=True)
             if (self.folder / "checkpoint.pt").exists():
                 self._resume(self.folder / "checkpoint.pt")
 
     def _resume(self, path: Path) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        different = [k for k in self.config if state["config"].get(k) != self.config[k]]
-        if different or len(state["config"]) != len(self.config):
-            raise InputError(
-                f"{path}: this folder holds a run with other settings ({', '.join(different) or 'distillation'} "
-                "differ); choose another folder, or delete this one to start afresh."
-            )
         try:
-            for name, part in self.parts.items():
-                part.load_state_dict(state[name])
-        except (RuntimeError, ValueError):  # torch's errors for other names or shapes
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError):  # what torch says of half a file
+            raise InputError(f"{path}: the checkpoint is damaged; delete it to start afresh.") from None
+        found = state.get("identity", {})
+        different = [name for name in self.identity if name not in found or found[name] != self.identity[name]]
+        if different or len(found) != len(self.identity):
             raise InputError(
-                f"{path}: this folder holds a run of another model; choose another folder, or delete this one to start "
-                "afresh."
-            ) from None
+                f"{path}: this folder holds another run ({', '.join(different) or 'distillation'} differ); choose "
+                "another folder, or delete this one to start afresh."
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
         self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
-        self.best, self.best_dice = state["best"], state["best_dice"]
+        self.best, self.best_dice, self.figures = state["best"], state["best_dice"], state["figures"]
 
     def add(self, figures: dict[str, float]) -> None:
         self.log.append({"step": self.step, "seconds": round(self.seconds, 1)} | figures)
@@ -264,14 +278,8 @@ class _Run:
         if self.folder is None or rank != 0:
             return
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {name: getattr(self, name) for name in ("config", "step", "seconds", "log", "best", "best_dice")}
-        _replace(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
-        lines = "".join(json.dumps(row) + "\n" for row in self.log)
-        _replace(self.folder / "log.jsonl", lambda path: path.write_text(lines))
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write under a temporary name, then rename: the old file stays whole until the new one is."""
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    os.replace(temporary, path)
+        state |= {name: getattr(self, name) for name in KEPT}
+        with written(self.folder / "checkpoint.pt") as part:
+            torch.save(state, part)
+        with written(self.folder / "log.jsonl") as part:
+            part.write_text("".join(json.dumps(row) + "\n" for row in self.log))

@@ -16,6 +16,7 @@ from lddr.distill import (
     gradient_penalty,
     joint_deformation,
 )
+from lddr.errors import InputError
 from lddr.models import ModelConfig, build_model
 from lddr.networks.discriminator import Discriminator, DiscriminatorReleased
 from lddr.training import FitConfig, fit
@@ -99,6 +100,13 @@ def test_discriminator_moves_on_its_step_and_the_student_does_not(objective):
     assert all(math.isfinite(v) for v in figures.values())
 
 
+def test_the_squared_gap_alone_reaches_the_student():
+    """Without the penalty, which sends a gradient of its own."""
+    student, teacher = fields()
+    distillation("paper", penalty=0.0).student_term(student, teacher, MOVING).backward()
+    assert student.grad.abs().sum() > 0
+
+
 def test_wgan_discriminator_widens_the_gap_and_the_literal_equation_closes_it():
     gaps = {}
     for objective in ("wgan-gp", "paper"):
@@ -178,11 +186,31 @@ def test_training_with_a_discriminator_resumes_to_the_same_weights(tmp_path):
 
     straight = run(tmp_path / "straight")
     assert run(tmp_path / "broken", stop_at=4) is None
-    resumed_model, resumed = build_model(ModelConfig.check(size), seed=9), distillation("paper")
+    resumed_model, resumed = build_model(ModelConfig.check(size), seed=0), distillation("paper")
     settings = config.model_copy(update={"validate_every": 4})
     fit(resumed_model, images, settings, tmp_path / "broken", distillation=resumed, progress=False)
     again = [*resumed_model.state_dict().values(), *resumed.discriminator.state_dict().values()]
     assert all(torch.equal(a, b) for a, b in zip(straight, again, strict=True))
+
+
+def test_every_row_of_the_log_has_the_figures_of_the_last_adversarial_step():
+    """Also where the steps that are logged are never the adversarial ones."""
+    images = torch.rand(3, 1, *SIZE, generator=torch.Generator().manual_seed(0))
+    model = build_model(ModelConfig(width=4, size=list(SIZE)), seed=0)
+    log = fit(
+        model, images, FitConfig(steps=6, log_every=2), distillation=distillation("paper", every=2), progress=False
+    )
+    rows = [row for row in log if "loss" in row]
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert all({"l_dis", "d_student", "d_teacher", "penalty", "gradient_norm"} <= row.keys() for row in rows)
+
+
+def test_what_a_discriminator_cannot_do_is_refused_by_name():
+    with pytest.raises(InputError, match=r"no side of \[32, 16, 32\] may be below 32"):
+        Distillation(DistillConfig(objective="paper"), lambda batch: batch.moving, (32, 16, 32))
+    model = build_model(ModelConfig(width=4, size=list(SIZE)), seed=0)
+    with pytest.raises(InputError, match="set devices to 1"):
+        fit(model, torch.rand(2, 1, *SIZE), FitConfig(devices=2), distillation=distillation("paper"), progress=False)
 
 
 @pytest.mark.parametrize("side", [32, 37, 48, 64])

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 # From the ground up: a module may import what stands before it, never what stands after.
 ORDER = [
     "errors",
+    "files",
     "warp",
     "baselines",
     "losses",

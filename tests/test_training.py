@@ -241,7 +241,7 @@ def test_a_run_killed_and_resumed_equals_one_that_was_not(tmp_path: Path, moment
     assert reached == 10
 
     torch.manual_seed(1234)  # the state of the global generator must not matter
-    model = small_model(seed=77)  # nor the weights: the checkpoint has them
+    model = small_model()
     log = fit(model, ellipsoids(), SHORT_RUN, tmp_path, nearness, progress=False)
     assert same(weights(model), expected)
     assert without_seconds(log) == without_seconds(expected_log)
@@ -262,7 +262,7 @@ def test_the_log_on_disk_is_the_one_returned_and_no_row_comes_twice(uninterrupte
 
 def test_a_finished_run_is_not_run_again(uninterrupted: Any) -> None:
     expected, log, folder = uninterrupted
-    model = small_model(seed=77)
+    model = small_model()
     before = (folder / "checkpoint.pt").read_bytes()
     assert fit(model, ellipsoids(), SHORT_RUN, folder, nearness, progress=False) == log
     assert same(weights(model), expected)
@@ -271,18 +271,35 @@ def test_a_finished_run_is_not_run_again(uninterrupted: Any) -> None:
 
 def test_other_settings_are_refused_by_name(uninterrupted: Any) -> None:
     _, _, folder = uninterrupted
-    with pytest.raises(InputError, match=r"run with other settings \(steps, learning_rate differ\)") as refusal:
+    with pytest.raises(InputError, match=r"another run \(steps, learning_rate differ\)") as refusal:
         fit(small_model(), ellipsoids(), changed(steps=30, learning_rate=0.5), folder, progress=False)
     assert str(folder / "checkpoint.pt") in str(refusal.value)
 
 
-def test_another_model_is_refused(uninterrupted: Any) -> None:
+@pytest.mark.parametrize("changes", ["width", "start", "images"])
+def test_another_model_start_or_set_of_images_is_refused(uninterrupted: Any, changes: str) -> None:
+    """The student fits any grid, so its weights alone would load from a run on other scans."""
     _, _, folder = uninterrupted
-    other = build_model(MODEL.model_copy(update={"width": 8}), seed=0)
+    model = build_model(MODEL.model_copy(update={"width": 8 if changes == "width" else MODEL.width}), seed=0)
+    model = small_model(seed=77) if changes == "start" else model
+    images = ellipsoids().flip(2) if changes == "images" else ellipsoids()
+    named = "images" if changes == "images" else "start"
     with pytest.raises(
-        InputError, match=re.escape(f"{folder / 'checkpoint.pt'}: this folder holds a run of another model")
+        InputError, match=re.escape(f"{folder / 'checkpoint.pt'}: this folder holds another run ({named}")
     ):
-        fit(other, ellipsoids(), SHORT_RUN, folder, progress=False)
+        fit(model, images, SHORT_RUN, folder, progress=False)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"half a checkpoint")
+    with pytest.raises(InputError, match=r"checkpoint\.pt: the checkpoint is damaged"):
+        fit(small_model(), ellipsoids(), SHORT_RUN, tmp_path, progress=False)
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="no CUDA device is there"):
+        fit(small_model(), ellipsoids(), changed(device="cuda"), progress=False)
 
 
 def test_the_weights_with_the_best_validation_are_given_back() -> None:

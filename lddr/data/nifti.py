@@ -1,6 +1,5 @@
 """Read a scan from a NIfTI file, checked; write one so that it is never half there."""
 
-import os
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from lddr.errors import InputError
+from lddr.files import written
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def read_labels(path: str | Path, image: Scan | None = None) -> Scan:
 
 
 def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray, intent: str | None = None) -> None:
-    """Write a volume or a field under a temporary name, then rename it.
+    """Write a volume or a field, whole or not at all.
 
     Args:
         path: where; ends in `.nii.gz`.
@@ -114,17 +114,10 @@ def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray, intent:
     Raises:
         InputError: the folder cannot be written to.
     """
-    path = Path(path)
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_intent(intent or "none")
-    temporary = path.with_name(f".{path.name}.part.nii.gz")
-    try:
-        nib.save(image, temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary.exists():
-            temporary.unlink()
-        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
+    with written(path) as part:
+        nib.save(image, part)
