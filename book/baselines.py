@@ -2,7 +2,9 @@
 
     python book/baselines.py [--tool elastix] [--dataset liver_mr --fold 0 --pairs all --size 128]
 
-The seconds are those of the registration call alone, on one thread.
+The seconds run from two arrays in memory to the displacement, on one thread: the tool's registration, with the
+conversion of the images before it and the reading of its map, one arrow a voxel, after it; the first pair's hold the
+loading of the tool's library as well. Reading scans and measuring the result are not in them.
 """
 
 import argparse

@@ -153,6 +153,9 @@ def network_cost(config: ModelConfig, runs: int, device: str) -> dict[str, Any]:
 def tool_costs(side: int) -> dict[str, dict[str, Any]]:
     """Seconds of the classical tools on one pair of simulated brains, once each and on one thread.
 
+    They run from two arrays in memory to the displacement, so they hold more than the registration itself: loading the
+    tool's library, and reading its map as one arrow a voxel.
+
     Raises:
         SystemExit: a tool is not installed.
     """

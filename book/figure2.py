@@ -1,4 +1,4 @@
-"""Draw Figure 2 of the posts from trained weights: five moving scans, one fixed, a few models; two figures, one record.
+"""Draw Figure 2 of the posts from trained weights: up to five moving scans, one fixed, a few models; two figures.
 
     python book/figure2.py
     python book/figure2.py --dataset liver_mr --fold 0 --fine 128 --pairs all

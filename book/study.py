@@ -3,7 +3,8 @@
     python book/study.py                    list the commands, with the minutes they took, or are expected to take
     python book/study.py --run [NAME ...]   make the named runs, or all that are missing, one after another
 
-A run that was interrupted goes on where it was. A name may hold wildcards: --run 'student_1cas_*'.
+A run that was interrupted goes on where it was. A name may hold wildcards: --run 'student_1cas_*'. Where a run reads
+weights that another leaves under `runs/` and they are not there, that one is made first, even if its record exists.
 """
 
 import argparse
@@ -12,13 +13,16 @@ import math
 import os
 import re
 import shlex
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import report
 import yaml
 from build import BUILD, ROOT, call
+from figure2 import MODELS
 from tqdm import tqdm
 
 from lddr.data.published import FOLDER, SETS
@@ -56,6 +60,19 @@ ABLATIONS = {
 # Liver MR is cross-validated: each of its runs is four, one a fold. How many subjects are trained on: a learning curve.
 FOLDS = range(4)
 TRAIN_SUBJECTS = (2, 4, 7)
+# What the dry run expects where no record tells, on one core. Training: minutes of `USUAL_WORK` voxels, the 1,500 steps
+# of two pairs of hippocampus MR, for each network, number of cascades, and whether a teacher is asked.
+USUAL_WORK = 1500 * 2 * 48 * 64 * 48
+USUAL_TRAINING = {("ldr", 1, False): 6, ("ldr", 2, False): 11, ("ldr", 3, False): 18}
+USUAL_TRAINING |= {("ldr", 1, True): 12, ("ldr", 2, True): 20, ("ldr", 3, True): 25}
+USUAL_TRAINING |= {("vtn", 1, False): 6, ("vtn", 2, False): 11, ("vtn", 3, False): 17}
+USUAL_TRAINING |= {("voxelmorph", 1, False): 40, ("voxelmorph", 3, False): 110}
+# Other runs: the first pattern that fits the name.
+USUAL_MINUTES = {"*/adapted_*": 15, "*/figure2": 2, "cost/*": 6, "*/seen_*": 1}
+USUAL_MINUTES |= {"hippocampus/baseline_ants_syn": 3, "hippocampus/baseline_elastix": 20, "liver_mr/baseline_*": 8}
+# Sets of the paper: pairs, and seconds of one at 128^3; a network's are those of measuring, surfaces included.
+USUAL_PAIRS = {"sliver": 380, "lits": 17030, "lspig": 34, "lpba": 1560}
+USUAL_SECONDS = {"baseline_ants_syn": 27, "baseline_elastix": 41, "*": 5}
 
 
 def training(name: str, parameters: str, among: str = "hippocampus", **changes: object) -> list[str]:
@@ -86,8 +103,8 @@ def hippocampus_runs() -> dict[str, list[str]]:
                 name = f"student_{cascades}cas_{objective}_seed{seed}"
                 runs[name] = training(name, "hippocampus_students", cascades=cascades, objective=objective, seed=seed)
     going_on = {"start": "student_1cas_none", "smoothness": 0.5, "learning_rate": 0.0005}
-    for cascades, names in ((1, ("none", "warped", "l2")), (2, ("none", "warped")), (3, ("none", "warped"))):
-        for end in names:
+    for cascades in (1, 2, 3):
+        for end in ("none", "warped", "l2"):
             name, changes = f"beyond_{cascades}cas_{end}", going_on | {"cascades": cascades} | BEYOND[end]
             runs[name] = training(name, "hippocampus_students", **changes)
     for model in ("student_1cas_none", "teacher_3cas_fine"):  # how well are pairs of TRAINING subjects registered?
@@ -120,14 +137,14 @@ def liver_runs(fold: int) -> dict[str, list[str]]:
         name = f"{name}_fold{fold}"
         runs[f"{among}/{name}"] = training(name, "liver_mr", among, fold=fold, **changes)
 
-    for cascades in (3, 1):
+    for cascades in (3, 2, 1):
         vtn = {"network": "vtn", "levels": 4, "cascades": cascades, "learning_rate": 0.0005, "steps": 4000}
         add(f"teacher_{cascades}cas", **vtn)
     teacher = f"runs/liver_mr/teacher_3cas_fold{fold}/weights.safetensors"
     for cascades in (1, 2, 3):
         add(f"student_{cascades}cas_none_seed0", cascades=cascades)
         add(f"student_{cascades}cas_paper_seed0", cascades=cascades, objective="paper", teacher=teacher)
-    for cascades in (1, 3):
+    for cascades in (1, 2, 3):
         add(f"beyond_{cascades}cas_none", cascades=cascades, steps=6000)
     record = f"{RECORDS}/liver_mr/adapted_1cas_fold{fold}.json"
     words = ["--dataset", "liver_mr", "--fold", str(fold), "--pairs", "all", "--fine", "128", "--surfaces"]
@@ -136,7 +153,8 @@ def liver_runs(fold: int) -> dict[str, list[str]]:
     for subjects in TRAIN_SUBJECTS:
         add(f"curve_{subjects}", train_subjects=subjects)
     add("plain", augmentation=0.0, mirror="false")
-    add("voxelmorph_1cas", network="voxelmorph")
+    for cascades in (1, 3):
+        add(f"voxelmorph_{cascades}cas", network="voxelmorph", cascades=cascades)
     add("student_1cas_none_seed0", "liver_mr_body", dataset="liver_mr_body")
     return runs
 
@@ -209,29 +227,50 @@ def chosen(runs: dict[str, list[str]], patterns: list[str]) -> list[str]:
     return list(dict.fromkeys(name for found in names.values() for name in found))
 
 
-def main() -> None:
+def reads(words: Sequence[str]) -> list[str]:
+    """The words of a command that may name weights to read, and what Figure 2 reads without being told."""
+    files = [word.removeprefix("start=").removeprefix("teacher=") for word in words]
+    if "book/figure2.py" in words:
+        given = dict(zip(words, words[1:], strict=False))
+        models = MODELS[given.get("--dataset", "hippocampus")].values()
+        files += [file.format(fold=given.get("--fold", 0)) for file in models]
+    return files
+
+
+def in_order(names: Iterable[str], runs: dict[str, list[str]]) -> list[str]:
+    """The runs, each after those that make the weights it reads, as far as these are not there."""
+    outputs = [(word.partition("="), name) for name, words in runs.items() for word in words]
+    makers = {file: name for (key, _, file), name in outputs if key == "weights"}
+    order: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        for file in reads(runs[name]):
+            if file in makers and not (ROOT / file).exists():
+                add(makers[file])
+        order[name] = None
+
+    for name in names:
+        add(name)
+    return list(order)
+
+
+def main(words: Sequence[str] | None = None) -> None:
     """List, or run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", nargs="*", metavar="NAME", help="make these, or all whose record is missing")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     runs = commands()
     files = {name: ROOT / RECORDS / f"{name}.json" for name in runs}
     if options.run is None:
         records = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
-        for name, words in runs.items():
-            took = f"{minutes(records[name]):.0f} min" if name in records else expected(name, words, records)
-            print(f"# {name}: {took}\n{shlex.join(words)}")
+        for name, command in runs.items():
+            print(f"# {name}: {takes(name, command, records)}\n{shlex.join(command)}")
         return
     BUILD.mkdir(exist_ok=True)
-    todo = chosen(runs, options.run) or [name for name, file in files.items() if not file.exists()]
-    for name in tqdm(todo, desc="runs"):
-        tqdm.write(name)
+    asked = chosen(runs, options.run) or [name for name, file in files.items() if not file.exists()]
+    for name in tqdm(in_order(asked, runs), desc="runs"):
+        tqdm.write(name if name in asked else f"{name}, because a run after it reads its weights")
         call(*runs[name])
-
-
-def minutes(record: dict[str, Any]) -> float:
-    """What a recorded run took."""
-    return record.get("training_seconds", sum(row.get("seconds", 0) for row in record.get("rows", []))) / 60
 
 
 def work(settings: dict[str, Any]) -> tuple[tuple[Any, ...], int]:
@@ -241,18 +280,45 @@ def work(settings: dict[str, Any]) -> tuple[tuple[Any, ...], int]:
     return kind, settings["steps"] * settings["batch"] * math.prod(settings["size"])
 
 
-def expected(name: str, words: list[str], records: dict[str, dict[str, Any]]) -> str:
-    """Minutes of a run without a record: those of another fold or seed, else those of a network like it."""
+def settings_of(words: Sequence[str]) -> Settings | None:
+    """The settings of a training run, by `lddr train` or papermill; None for other commands."""
+    values: dict[str, Any] = {}
+    for file in [word for word in words if word.endswith(".yaml")]:
+        values = yaml.safe_load((ROOT / file).read_text())
+        changes = words[3:] if words[0] == "lddr" else []
+        values |= {k: yaml.safe_load(v) for k, _, v in (word.partition("=") for word in changes)}
+    return Settings.check(values) if values else None
+
+
+def takes(name: str, words: Sequence[str], records: dict[str, dict[str, Any]]) -> str:
+    """The minutes of a run: those of its record, else those that are expected."""
+    timed = name in records and report.seconds(records[name]) > 0
+    if timed:
+        return report.minutes(records[name])
+    there, minutes = "" if name in records else "no record, ", expected(name, words, records)
+    return f"{there}about {minutes:,.0f} min" if minutes else f"{there}time unknown"
+
+
+def expected(name: str, words: Sequence[str], records: dict[str, dict[str, Any]]) -> float | None:
+    """Minutes of a run whose record does not tell.
+
+    Those of another fold or seed, else of a network like it for as many voxels, else what is usual.
+    """
     stem = re.sub(r"_(seed|fold)\d", "", name)
-    found = [minutes(record) for other, record in records.items() if re.sub(r"_(seed|fold)\d", "", other) == stem]
-    if not found and words[:2] == ["lddr", "train"]:
-        values = yaml.safe_load((ROOT / words[2]).read_text())
-        values |= {k: yaml.safe_load(v) for k, _, v in (word.partition("=") for word in words[3:])}
-        kind, voxels = work(Settings.check(values).model_dump())
+    found = [report.seconds(r) / 60 for other, r in records.items() if re.sub(r"_(seed|fold)\d", "", other) == stem]
+    if any(found):
+        return mean(found)
+    if settings := settings_of(words):
+        kind, voxels = work(settings.model_dump())
         usual = Settings.check({}).model_dump()  # some records are older than some settings
-        known = [(r, work(usual | r["parameters"])) for r in records.values() if "training_seconds" in r]
-        found = [minutes(r) * voxels / work_of for r, (kind_of, work_of) in known if kind_of == kind]
-    return f"no record, about {mean(found):.0f} min" if found else "no record"
+        known = [(r["training_seconds"], work(usual | r["parameters"])) for r in records.values() if "parameters" in r]
+        like = [seconds / 60 * voxels / of for seconds, (kind_of, of) in known if kind_of == kind]
+        if like or kind in USUAL_TRAINING:
+            return mean(like or [USUAL_TRAINING[kind] * voxels / USUAL_WORK])
+    folder, _, run = name.partition("/")
+    of_pair = next(seconds for pattern, seconds in USUAL_SECONDS.items() if fnmatch(run, pattern))
+    pairs = USUAL_PAIRS.get(folder, 0) * of_pair / 60
+    return next((usual for pattern, usual in USUAL_MINUTES.items() if fnmatch(name, pattern)), pairs or None)
 
 
 if __name__ == "__main__":

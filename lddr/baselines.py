@@ -1,7 +1,7 @@
 """Two classical tools as a yardstick: ANTs SyN, and Elastix affine + B-spline; each optimises every pair afresh.
 
-Both see the very volumes that the networks see, and both answers come back as this book's displacements, so that one
-function measures them all. Settings are the tools' own defaults for such images. The extra `baselines` installs them.
+Both take the volumes that a network takes, and both answers come back as this book's displacements, so that one
+function measures them all. Defaults, except that SyN's affine sees every voxel of small grids. Extra: `baselines`.
 """
 
 import os

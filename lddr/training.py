@@ -177,8 +177,7 @@ def fit(
     if distillation:
         distillation.discriminator.to(fabric.device)
         parts["distillation"] = distillation
-        teacher = getattr(distillation.teacher, "origin", None)
-        identity |= distillation.config.model_dump(mode="json") | {"teacher": teacher}
+        identity |= distillation.config.model_dump() | {"teacher": getattr(distillation.teacher, "origin", None)}
     run = _Run(folder, parts, identity)
     images = fabric.to_device(images)
     model.train()

@@ -223,14 +223,39 @@ def sides_10(source, table, index):
     return [runs(dataset, name) for name in names]
 
 
+# The paper's gains of ALDK on SLIVER (claim C6 of the posts), at 1, 2, 3 cascades, in per cent.
+PAPERS = {"Dice": (3.4, 4.0, 3.1), "Jaccard": (5.2, 4.9, 3.9)}
+
+
+def check_beside(index, column, text):
+    """A cell of "Beside the posts": a gain with its interval, or the paper's."""
+    dataset, n = {"hippocampus MR": "hippocampus", "liver MR": "liver_mr"}[index[0]], int(index[1].split()[0])
+    overlap, whose = column.split(", ")
+    if whose == "the paper's":
+        assert float(text) == pytest.approx(PAPERS[overlap][n - 1] / 100)
+        return
+    sides = [runs(dataset, rf"student_{n}cas_{objective}_seed\d") for objective in ("paper", "none")]
+    if not all(sides):
+        assert text == "not recorded yet"
+        return
+    gain, low, high = gain_and_interval(*sides, overlap.lower())
+    shown = numbers(text)
+    assert shown[0] == pytest.approx(gain, abs=5.2e-4)
+    assert shown[1:] == pytest.approx([low, high], abs=5.2e-4 + 0.06 * (high - low))
+
+
 def test_cells_of_chapter_10():
     # A table without names of its index is of the chapter's own run.
     tables = [(source, table) for source, table in tables_of("10_table2_aldk_ablation") if table["names"]]
     kinds = {tuple(table["names"]) for _, table in tables}
-    assert kinds == {("cascades", "objective"), ("factor", "value"), ("objective, change",), ("change",)}, ADVICE
+    known = {("cascades", "objective"), ("factor", "value"), ("objective, change",), ("change",), ("data", "cascades")}
+    assert kinds == known, ADVICE
     datasets = [("liver" in source) for source, table in tables if table["names"] == ["cascades", "objective"]]
     assert datasets == [False] + [True] * bool(runs("liver_mr", r"student_\dcas_none_seed\d")), ADVICE
     for source, table in tables:
+        if table["names"] == ["data", "cascades"]:
+            check_drawn(table, check_beside)
+            continue
         check_drawn(
             table, lambda index, column, text, s=source, t=table: check_cell(column, text, *sides_10(s, t, index))
         )
@@ -248,6 +273,7 @@ PATTERNS = {
     "LDR, N": r"student_Ncas_none_seed\d",
     "LDR + ALDK, N": r"student_Ncas_paper_seed\d",
     "LDR, best recipe, N": "beyond_Ncas_none",
+    "LDR, best recipe with l2, N": "beyond_Ncas_l2",
     "LDR, best recipe, N, adapted to each pair": "adapted_Ncas",
     "LDR, N, adapted to each pair": "no record, this row is measured while the chapter runs",
 }
@@ -314,7 +340,7 @@ def check_recorded(dataset, methods, method, column, text):
 
 def check_overview(method, column, text):
     """A cell of the view of all data sets; the head of an empty column says why in brackets."""
-    column, _, why = column.partition(" (")
+    column = column.partition(" (")[0]
     if column in ("CPU, s", "GPU, s"):
         file = RECORDS / "cost" / ("cost_cpu_1.json" if column == "CPU, s" else "cost_gpu.json")
         record = json.loads(file.read_text()) if file.exists() else {}
@@ -322,7 +348,7 @@ def check_overview(method, column, text):
         kind = next((k for k in ("VoxelMorph", "VTN", "LDR") if k in method and "adapted" not in method), None)
         count = (re.search(r"\d cascades?", method) or ["1 cascade"])[0]
         known = record.get("tools", {}).get(tool) or record.get("networks", {}).get(f"{kind}, {count}")
-        assert text == (f"{known['seconds']:.2f}" if known else "–" if why else "not measured here")
+        assert text == (f"{known['seconds']:.2f}" if known else "–")
         return
     rows = records_of(SETS[column], method)
     if rows:
@@ -371,6 +397,77 @@ def test_cells_of_chapter_09():
     assert seen >= recorded | {"overview"}, ADVICE
 
 
+# Chapters 11 and 12: plain tables, made from records of cost and of Figure 2.
+
+
+def plain_tables(chapter):
+    """Name of the index -> index -> column -> text, of every plain table in the outputs of a chapter."""
+    found = {}
+    for cell in nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4).cells:
+        for output in cell.get("outputs", []):
+            page = "".join(output.get("data", {}).get("text/html", ""))
+            lines = [re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"(?s)<tr.*?</tr>", page)]
+            if 'class="dataframe"' in page and len(lines) > 2 and not any(lines[1][1:]):  # the second names the index
+                found[lines[1][0]] = {name: dict(zip(lines[0][1:], row, strict=True)) for name, *row in lines[2:]}
+    return found
+
+
+def recorded_costs():
+    """Threads -> the networks and tools of the record."""
+    records = [json.loads(file.read_text()) for file in sorted((RECORDS / "cost").glob("cost_cpu_*.json"))]
+    return {r["threads"]: r["networks"] | r.get("tools", {}) for r in records}
+
+
+def check_seconds(name, column, text):
+    """A cell of the recorded seconds: the median, and where the middle half lies."""
+    name = {"ANTs SyN": "ants_syn", "Elastix affine + B-spline": "elastix"}.get(name, name)
+    found = recorded_costs()[int(column.split()[0])][name]
+    wanted = [found["seconds"], *(found["quartiles"] if found["runs"] > 1 else [])]
+    assert numbers(text) == pytest.approx(wanted, abs=5.1e-3)
+
+
+def check_repeated(name, column, text):
+    """A cell of the seconds that students of one network took after their training."""
+    kinds = ("student_Ncas_none", "student_Ncas_paper", "beyond_Ncas_none")
+    files = [f for kind in kinds for f in (RECORDS / "hippocampus").glob(f"{kind.replace('N', name[5])}*.json")]
+    files = [f for f in files if "_seed" in f.stem or f.stem.startswith("beyond")]
+    times = [1000 * json.loads(f.read_text())["test"]["seconds_per_pair"] for f in files]
+    wanted = {"records": len(times), "fastest, ms": min(times), "slowest, ms": max(times)}
+    assert float(text) == pytest.approx(wanted[column], abs=0.51)
+
+
+@pytest.mark.parametrize(
+    ("name", "check"), [("seconds a pair at 128³", check_seconds), ("recorded seconds a pair", check_repeated)]
+)
+def test_cells_of_chapter_11(name, check):
+    table = plain_tables("11_figure1_accuracy_vs_complexity")[name]
+    check_drawn({"rows": [((index,), row) for index, row in table.items()]}, lambda index, *cell: check(*index, *cell))
+
+
+@pytest.mark.parametrize(("title", "dataset"), TITLES.items())
+def test_cells_of_chapter_12(title, dataset):
+    file = RECORDS / dataset / "figure2.json"
+    if not file.exists():
+        pytest.skip(f"{file.name} of {dataset} is not recorded")
+    record, tables = json.loads(file.read_text()), plain_tables("12_figure2_visual_comparison")
+    (table,) = [rows for name, rows in tables.items() if name.lower().startswith(title.lower()[:8])]
+    drawn_pairs = [(one["moving"], one["fixed"]) for one in record["shown"]]
+
+    def check(index, column, text):
+        rows = [row for row in record["rows"] if row["model"] == index[0]]
+        shown = [row for row in rows if (row["moving"], row["fixed"]) in drawn_pairs]
+        wanted = {
+            "cascades": record["models"][index[0]]["cascades"],
+            "Dice, the pairs above": mean(row["dice"] for row in shown),
+            "Dice, all pairs": mean(row["dice"] for row in rows),
+            "folded %": mean(row["folding_percent"] for row in rows),
+        }
+        assert float(text) == pytest.approx(wanted[column], abs=5.2e-4)
+
+    left_out = [column for row in table.values() for column in row if column.startswith("better than")]
+    check_drawn({"rows": [((index,), row) for index, row in table.items()]}, check, left_out)
+
+
 # The report.
 
 JACCARD = ("jaccard_low", "jaccard_high")
@@ -387,9 +484,12 @@ def sections(page):
 
 
 def sides_of_claim(claim, title):
-    """The records behind a line of claim 1, 2, 4 or 6."""
+    """The records behind a line of claim 1, 2, 4, 6 or 8."""
     name = title.partition(",")[0].removeprefix("Dice on ")
     dataset = TITLES[name[0].upper() + name[1:]]
+    if claim == "C8":
+        other = r"student_1cas_none_seed\d" if title.endswith("LDR alone") else "teacher_1cas"
+        return [runs(dataset, name) for name in (r"student_1cas_paper_seed\d", other)]
     if claim == "C2":
         return [runs(dataset, r"student_1cas_paper_seed\d"), runs(dataset, "teacher_1cas")]
     if "learning rate" in title:
@@ -455,6 +555,24 @@ def test_means_and_ratios_of_the_report():
         for count in ("1 cascade", "3 cascades"):
             ratio = networks[f"VTN, {count}"]["seconds"] / networks[f"LDR, {count}"]["seconds"]
             assert f"{ratio:.1f} times at {count}" in line
+
+
+def test_cells_of_the_table_of_costs():
+    costs = recorded_costs()
+    head, _, *lines = [[cell.strip() for cell in row.split("|")[1:-1]] for row in report.cost_table().splitlines()]
+
+    def check(index, column, text):
+        name, n = index[0].split(", ")
+        of = {threads: found[f"{name}, {n} cascade{'s' * (n != '1')}"] for threads, found in costs.items()}
+        first = next(iter(of.values()))
+        counted = {"weights, millions": first["parameters"] / 1e6, "GMAC": first["macs"] / 1e9}
+        counted["GB moved"] = first["bytes_moved"] / 1e9
+        wanted = counted[column] if column in counted else of[int(re.search(r"\d+", column)[0])]["seconds"]
+        assert float(text) == pytest.approx(wanted, abs=digits(text))
+
+    with chdir(ROOT):
+        rows = [((name,), dict(zip(head[1:], cells, strict=True))) for name, *cells in lines]
+        check_drawn({"rows": rows}, check)
 
 
 # A record that is not there.
