@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lddr.errors import InputError
@@ -15,13 +15,13 @@ def written(path: str | Path) -> Iterator[Path]:
     Raises:
         InputError: the folder cannot be made, or the file not be written.
     """
-    path = Path(path)
-    part = path.with_name(f".part.{path.name}")  # the ending stays: some writers choose the format by it
+    part = Path(path).with_name(f".part.{Path(path).name}")  # the ending stays: some writers choose the format by it
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        part.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}).") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # usually it is gone by now
+            part.unlink()
