@@ -11,7 +11,6 @@ the slices of the organ. Source: Part 3 of the posts, Figure 2; chapter 12.
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from lddr.cascade import RecursiveCascade
 from lddr.data import Cohort, evaluation_pairs, load_cohort
 from lddr.errors import InputError
 from lddr.evaluate import measure, on_finer_grid
+from lddr.files import written
 from lddr.metrics import nanmean, overlap
 from lddr.models import load_model, weights_hash
 from lddr.plotting import (
@@ -246,14 +246,12 @@ def draw_fields(cohort: Cohort, shown: Sequence[Shown], plane: Plane) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as WebP, under a temporary name first, as finely as its allowance of bytes permits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    for quality in (85, 70, 55, 40):
-        figure.savefig(temporary, format="webp", dpi=110, pil_kwargs={"quality": quality, "method": 6})
-        if temporary.stat().st_size <= LARGEST:
-            break
-    os.replace(temporary, path)
+    """Write a figure as WebP, whole or not at all, as finely as its allowance of bytes permits."""
+    with written(path) as part:
+        for quality in (85, 70, 55, 40):
+            figure.savefig(part, format="webp", dpi=110, pil_kwargs={"quality": quality, "method": 6})
+            if part.stat().st_size <= LARGEST:
+                break
     plt.close(figure)
 
 

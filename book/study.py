@@ -20,11 +20,11 @@ from statistics import mean
 from typing import Any
 
 import report
-import yaml
 from build import BUILD, ROOT, call
 from figure2 import MODELS
 from tqdm import tqdm
 
+from lddr.cli import read_parameters
 from lddr.data.published import FOLDER, SETS
 from lddr.settings import Settings
 
@@ -199,13 +199,9 @@ def commands() -> dict[str, list[str]]:
 
 def other_runs() -> dict[str, list[str]]:
     """What is neither a training run on real scans nor a classical tool: the offline model, costs, the figure."""
-    words = [
-        "notebooks/06_student.ipynb",
-        "_build/simulated_brains.ipynb",
-        "-f",
-        "notebooks/params/simulated_brains.yaml",
-    ]
-    runs = {"simulated_brains/student_1cas_none": ["papermill", *words]}
+    parameters = "notebooks/params/simulated_brains.yaml"
+    words = ["papermill", "notebooks/06_student.ipynb", "_build/simulated_brains.ipynb", "-f", parameters]
+    runs = {"simulated_brains/student_1cas_none": words}
     for threads in (1, 2):  # the classical tools once, on one thread
         runs[f"cost/cost_cpu_{threads}"] = ["python", "book/cost.py", "--threads", str(threads)]
     runs["cost/cost_cpu_1"].append("--tools")
@@ -282,18 +278,14 @@ def work(settings: dict[str, Any]) -> tuple[tuple[Any, ...], int]:
 
 def settings_of(words: Sequence[str]) -> Settings | None:
     """The settings of a training run, by `lddr train` or papermill; None for other commands."""
-    values: dict[str, Any] = {}
-    for file in [word for word in words if word.endswith(".yaml")]:
-        values = yaml.safe_load((ROOT / file).read_text())
-        changes = words[3:] if words[0] == "lddr" else []
-        values |= {k: yaml.safe_load(v) for k, _, v in (word.partition("=") for word in changes)}
-    return Settings.check(values) if values else None
+    changes = words[3:] if list(words[:2]) == ["lddr", "train"] else []
+    files = [str(ROOT / word) for word in words if word.endswith(".yaml")]
+    return Settings.check(read_parameters([*files, *changes])) if files else None
 
 
 def takes(name: str, words: Sequence[str], records: dict[str, dict[str, Any]]) -> str:
     """The minutes of a run: those of its record, else those that are expected."""
-    timed = name in records and report.seconds(records[name]) > 0
-    if timed:
+    if name in records and report.seconds(records[name]) > 0:
         return report.minutes(records[name])
     there, minutes = "" if name in records else "no record, ", expected(name, words, records)
     return f"{there}about {minutes:,.0f} min" if minutes else f"{there}time unknown"

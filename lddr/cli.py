@@ -4,7 +4,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,14 +168,12 @@ def _value(text: str) -> Any:
         return yaml.safe_load(text)
 
 
-def _train(options: argparse.Namespace) -> None:
+def read_parameters(words: Sequence[str]) -> dict[str, Any]:
+    """The parameters that YAML files and name=value give; later words win. `InputError` if one cannot be read."""
     import yaml
 
-    from lddr.runs import train_run
-    from lddr.settings import Settings
-
     values: dict[str, Any] = {}
-    for word in options.words:
+    for word in words:
         name, equals, value = word.partition("=")
         try:
             found = {name: _value(value)} if equals else yaml.safe_load(Path(word).read_text())
@@ -186,7 +184,14 @@ def _train(options: argparse.Namespace) -> None:
         if not isinstance(found, dict):
             raise InputError(f"{word}: expected lines of the form 'name: value'.")
         values |= found
-    settings = Settings.check(values)
+    return values
+
+
+def _train(options: argparse.Namespace) -> None:
+    from lddr.runs import train_run
+    from lddr.settings import Settings
+
+    settings = Settings.check(read_parameters(options.words))
     summary = train_run(settings)
     print(
         f"Test: Dice {summary['dice_initial']:.3f} before, {summary['dice_mean']:.3f} after, "

@@ -20,6 +20,7 @@ from lddr.networks.discriminator import Discriminator, DiscriminatorReleased
 from lddr.warp import warp
 
 Objective = Literal["none", "l2", "warped", "paper", "wgan-gp", "released"]
+WITH_DISCRIMINATOR = ("paper", "wgan-gp")  # the objectives that train one
 
 
 class Batch(NamedTuple):
@@ -107,7 +108,7 @@ class Distillation:
 
     def __init__(self, config: DistillConfig, teacher: Teacher, size: tuple[int, int, int], seed: int = 0) -> None:
         self.config, self.teacher = config, teacher
-        if config.discriminator == "text" and config.objective in ("paper", "wgan-gp") and min(size) < 32:
+        if config.discriminator == "text" and config.objective in WITH_DISCRIMINATOR and min(size) < 32:
             raise InputError(f"The discriminator halves five times: no side of {list(size)} may be below 32 voxels.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -178,7 +179,7 @@ class Distillation:
         Returns:
             For the log, D(phi_s), D(phi_t), the penalty and the gradient norm; empty where no D takes part.
         """
-        if self.config.objective not in ("paper", "wgan-gp"):
+        if self.config.objective not in WITH_DISCRIMINATOR:
             return {}
         student, teacher = student.detach(), teacher.detach()
         of_student, of_teacher = self.discriminator(student), self.discriminator(teacher)

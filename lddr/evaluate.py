@@ -82,13 +82,18 @@ def on_finer_grid(displacement: Tensor, cohort: Cohort, fine: Cohort) -> Tensor:
     Raises:
         InputError: the two grids do not share their corners.
     """
+    require_same_box(cohort, fine)
+    return resize_displacement(displacement, fine.size)
+
+
+def require_same_box(cohort: Cohort, fine: Cohort) -> None:
+    """Refuse (`InputError`) two grids that do not share their corners."""
     side, fine_side = (c.spacing * (np.array(c.size) - 1) for c in (cohort, fine))
     if not np.allclose(side, fine_side):
         raise InputError(
             f"{cohort.name}: grids of {cohort.size} and {fine.size} voxels do not share their corners here, so what is "
             "found on one cannot be measured on the other; leave the finer grid out."
         )
-    return resize_displacement(displacement, fine.size)
 
 
 def measure(

@@ -14,7 +14,7 @@ from lddr.cascade import RecursiveCascade
 from lddr.data import Cohort, evaluation_pairs, load_cohort, random_pairs
 from lddr.distill import Distillation
 from lddr.errors import InputError
-from lddr.evaluate import evaluate, on_finer_grid, summarise
+from lddr.evaluate import evaluate, require_same_box, summarise
 from lddr.models import build_model, load_model, save_model
 from lddr.records import commit, provenance, rounded, write_record
 from lddr.settings import Settings
@@ -70,14 +70,10 @@ def write_run(
     test = cohorts[-1]
     summary = summarise(rows, test.label_names)
     if settings.weights:
-        about = {
-            "dataset": settings.dataset,
-            "spacing": test.spacing,
-            "objective": settings.objective,
-            "licence": test.licence,
-        }
+        about: dict[str, Any] = {"dataset": settings.dataset, "spacing": test.spacing, "licence": test.licence}
+        about |= {"objective": settings.objective, "record": settings.record}
         about |= {name: summary[name] for name in ("dice_mean", "dice_initial", "folding_percent")}
-        save_model(settings.weights, model, settings.cascade_config, about | {"record": settings.record})
+        save_model(settings.weights, model, settings.cascade_config, about)
     if settings.record:
         parameters = settings.model_dump(exclude_defaults=True)
         words = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
@@ -168,12 +164,10 @@ def train_run(settings: Settings) -> dict[str, Any]:
     """
     train, validation, test = cohorts = load_splits(settings)
     # What can be refused is refused now, not after hours of training.
-    fine = (
-        load_splits(settings.model_copy(update={"size": settings.fine_size}), "test")[0] if settings.fine_size else None
-    )
-    pairs = evaluation_pairs(len(test), settings.pairs)
-    if fine:
-        on_finer_grid(torch.zeros(1, 3, *settings.size), test, fine)
+    pairs, fine = evaluation_pairs(len(test), settings.pairs), None
+    if settings.fine_size:
+        (fine,) = load_splits(settings.model_copy(update={"size": settings.fine_size}), "test")
+        require_same_box(test, fine)
     for file in filter(None, (settings.record, settings.weights)):
         parent = next(folder for folder in Path(file).absolute().parents if folder.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):

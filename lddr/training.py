@@ -27,6 +27,7 @@ from lddr.distill import Batch, Distillation, adversarial_step
 from lddr.errors import InputError
 from lddr.files import written
 from lddr.losses import corrcoef_loss, orthogonality, smoothness, volume_change
+from lddr.models import weights_hash
 
 Validate = Callable[[RecursiveCascade], dict[str, float]]
 
@@ -168,16 +169,15 @@ def fit(
     home = next(model.parameters()).device
     wrapped, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=config.learning_rate))
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
-    start = b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())
-    identity = config.model_dump(mode="json") | {
-        "start": zlib.crc32(start),
-        "images": zlib.crc32(images.cpu().numpy().tobytes()),
-        "pairs": pairs and list(pairs),
-    }
     if distillation:
         distillation.discriminator.to(fabric.device)
         parts["distillation"] = distillation
-        identity |= distillation.config.model_dump() | {"teacher": getattr(distillation.teacher, "origin", None)}
+    identity: dict[str, Any] = {}
+    if folder:  # it holds one run: the settings, and checksums of what else decides the outcome
+        scans = zlib.crc32(images.cpu().numpy().tobytes())
+        identity = config.model_dump() | {"start": weights_hash(model), "images": scans, "pairs": pairs and list(pairs)}
+        if distillation:
+            identity |= distillation.config.model_dump() | {"teacher": getattr(distillation.teacher, "origin", None)}
     run = _Run(folder, parts, identity)
     images = fabric.to_device(images)
     model.train()
@@ -236,8 +236,7 @@ class _Run:
     """What a training run must remember: step, log, best weights; and its file."""
 
     def __init__(self, folder: str | Path | None, parts: dict[str, Any], identity: dict[str, Any]) -> None:
-        self.folder, self.parts = Path(folder) if folder else None, parts
-        self.identity = identity  # settings, and checksums of what else decides the outcome: a folder holds one run
+        self.folder, self.parts, self.identity = Path(folder) if folder else None, parts, identity
         self.step, self.seconds, self.best_dice = 0, 0.0, -1.0
         self.best: dict[str, Tensor] | None = None
         self.log: list[dict[str, float]] = []

@@ -10,8 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 import study
-import yaml
 
+from lddr.cli import read_parameters
 from lddr.data.published import FOLDER, SETS
 from lddr.results import METHODS
 from lddr.settings import Settings
@@ -29,14 +29,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]
     return study.commands()
 
 
-def options(words: list[str]) -> dict[str, object]:
-    """The parameters of an `lddr train` command, read as the command line reads them."""
-    values = yaml.safe_load((ROOT / words[2]).read_text())
-    return values | {k: yaml.safe_load(v) for k, _, v in (word.partition("=") for word in words[3:])}
-
-
 def test_every_training_command_has_valid_parameters_and_leaves_its_own_record(runs: dict[str, list[str]]) -> None:
-    trained = {name: options(words) for name, words in runs.items() if words[:2] == ["lddr", "train"]}
+    training = {name: words[2:] for name, words in runs.items() if words[:2] == ["lddr", "train"]}
+    trained = {name: read_parameters([str(ROOT / file), *words]) for name, (file, *words) in training.items()}
     assert {name.partition("/")[0] for name in trained} >= {"hippocampus", "liver_mr", "sliver", "lpba"}
     for name, given in trained.items():
         settings = Settings.check(given)
