@@ -272,8 +272,8 @@ PATTERNS = {
     "RCN, VTN, N, softer": "teacher_Ncas_fine",
     "LDR, N": r"student_Ncas_none_seed\d",
     "LDR + ALDK, N": r"student_Ncas_paper_seed\d",
-    "LDR, best recipe, N": "beyond_Ncas_none",
-    "LDR, best recipe with l2, N": "beyond_Ncas_l2",
+    "LDR, best recipe, N": r"beyond_Ncas_none(_seed\d)?",
+    "LDR, best recipe with l2, N": r"beyond_Ncas_l2(_seed\d)?",
     "LDR, best recipe, N, adapted to each pair": "adapted_Ncas",
     "LDR, N, adapted to each pair": "no record, this row is measured while the chapter runs",
 }
