@@ -3,6 +3,7 @@
 - In a docstring "chapter 03" becomes a link to that chapter, and the chapters that import a name are listed under it.
 - In a chapter the first mention of a public name of lddr becomes a link to its entry on the API page, and its last
   section ends in a line of the names that it explains.
+- Beside the first use of a word of the glossary in a chapter stands, in the margin, what the word means.
 """
 
 import ast
@@ -16,6 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 from docutils import nodes
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.nodes import make_refnode
 
@@ -136,6 +138,36 @@ def link_names(app: Sphinx, tree: nodes.document, document: str) -> None:
         list(tree.findall(nodes.section))[-1].append(line)
 
 
+def meanings(glossary: nodes.document) -> dict[str, tuple[str, nodes.paragraph]]:
+    """Anchor of each word of the glossary -> the word, and what it means: its first paragraph, chapter left out."""
+    found = {}
+    for item in glossary.findall(nodes.definition_list_item):
+        term, meaning = next(item.findall(nodes.term)), next(item.findall(nodes.paragraph)).deepcopy()
+        if len(meaning) > 2 and meaning[-1].astext() == ".":  # the last sentence is the link to the chapter
+            del meaning[-2:]
+        for node in list(meaning.findall(addnodes.pending_xref)):
+            node.replace_self(nodes.Text(node.astext()))
+        if not meaning.astext().startswith("See "):
+            found[term["ids"][0]] = (term.astext(), meaning)
+    return found
+
+
+def margin_words(app: Sphinx, tree: nodes.document, document: str) -> None:
+    """Put the meaning of a word beside the block of a chapter that uses it first."""
+    if not document.startswith("notebooks/"):
+        return
+    known = meanings(app.env.get_doctree("book/glossary"))
+    for node in list(tree.findall(nodes.reference)):
+        word, meaning = known.pop(node.get("refuri", "").partition("glossary.html#")[2], ("", None))
+        if meaning is None:
+            continue
+        block: nodes.Node = node
+        while not isinstance(block.parent, nodes.section):
+            block = block.parent
+        note = nodes.sidebar("", nodes.title("", word), meaning, classes=["margin", "margin-word"])
+        block.parent.insert(block.parent.index(block), note)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
     app.connect("autodoc-process-docstring", mark_code, priority=100)
@@ -143,4 +175,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", hide_fields)
     app.connect("autodoc-skip-member", skip_positions)
     app.connect("doctree-resolved", link_names)
+    app.connect("doctree-resolved", margin_words)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from docutils import nodes
+from sphinx import addnodes
 
 ROOT = Path(__file__).parent.parent
 BOOK, NOTEBOOKS = ROOT / "book", ROOT / "notebooks"
@@ -242,3 +244,28 @@ def test_links_between_chapters_and_the_package_are_made_from_what_they_import()
     expected = "See ``x``; :doc:`chapter 02 </notebooks/02_warping>`, chapter 99."
     assert lines[0] == expected
     assert lines[2:5] == [":ivar a: both", ":ivar b: the same", ":returns: x: what"]
+
+
+def test_the_first_use_of_a_word_has_its_meaning_beside_it():
+    import book_links as links
+
+    def sentence(*parts):
+        return nodes.paragraph("", "", *(nodes.Text(p) if isinstance(p, str) else p for p in parts))
+
+    term = nodes.term("", "fold", ids=["term-fold"])
+    meaning = sentence(
+        "A ", addnodes.pending_xref("", nodes.Text("map")), " inside out. ", nodes.Text("Chapter 02"), "."
+    )
+    other = nodes.definition_list_item("", nodes.term("", "axial", ids=["term-axial"]), sentence("See ", "section."))
+    glossary = nodes.paragraph("", "", nodes.definition_list_item("", term, nodes.definition("", meaning)), other)
+    app = type("App", (), {"env": type("Env", (), {"get_doctree": lambda self, name: glossary})()})
+
+    def use(word):
+        return sentence(nodes.reference("", word, refuri=f"../book/glossary.html#term-{word}"))
+
+    page = nodes.section("", use("axial"), nodes.note("", use("fold")), use("fold"))
+    links.margin_words(app, page, "book/intro")
+    assert len(page) == 3
+    links.margin_words(app, page, "notebooks/02_warping")
+    assert [type(node).__name__ for node in page] == ["paragraph", "sidebar", "note", "paragraph"]
+    assert page[1].astext().split("\n\n") == ["fold", "A map inside out. "]
