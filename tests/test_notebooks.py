@@ -1,6 +1,7 @@
 """What every chapter promises: parameters that are literals, outputs that belong to the code, a true word on time."""
 
 import ast
+import base64
 import re
 from pathlib import Path
 
@@ -112,6 +113,15 @@ def test_every_figure_has_an_alternative_text(path):
         assert "![](" not in cell.source
     assert [cell for cell, alt in alternatives if len(alt.split()) < 5] == []
     assert len({alt for _, alt in alternatives}) == len(alternatives), "two figures with the same text"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_wide_figures_take_the_whole_width_of_the_page(path):
+    """In the column of the text the letters of a figure of eleven inches would shrink to eight pixels."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        pictures = [o.data["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+        widths = [int.from_bytes(base64.b64decode(picture)[16:20], "big") for picture in pictures]  # of a PNG's header
+        assert max(widths, default=0) <= 1050 or "full-width" in cell.metadata["tags"], f"cell {cell.id}"
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
