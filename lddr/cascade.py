@@ -11,7 +11,7 @@ from lddr.warp import affine_displacement, compose, compose_with_affine, warp
 
 @dataclass
 class Registration:
-    """What a cascade found.
+    """What a cascade found; chapter 03.
 
     Attributes:
         displacement: the total displacement, `[B, 3, D, H, W]`, voxels.

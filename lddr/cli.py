@@ -169,7 +169,7 @@ def _value(text: str) -> Any:
 
 
 def read_parameters(words: Sequence[str]) -> dict[str, Any]:
-    """The parameters that YAML files and name=value give; later words win. `InputError` if one cannot be read."""
+    """What YAML files and name=value give, later words winning; `InputError` if unreadable; chapter 06."""
     import yaml
 
     values: dict[str, Any] = {}

@@ -66,7 +66,7 @@ def compare(
 
 
 def across_folds(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One record out of those of a cross-validation: every subject tested once, by a model that never saw it.
+    """One record out of a cross-validation's: every subject tested once, by a model new to it; chapter 09.
 
     Args:
         folds: records that differ in their fold only.

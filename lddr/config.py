@@ -14,7 +14,7 @@ from lddr.errors import InputError
 
 
 class Config(BaseModel):
-    """Base of all settings: frozen, no unknown names, no silent conversions."""
+    """Base of all settings: frozen, no unknown names, no silent conversions; chapter 06."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 

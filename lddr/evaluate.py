@@ -70,7 +70,7 @@ def evaluate(
 
 
 def on_finer_grid(displacement: Tensor, cohort: Cohort, fine: Cohort) -> Tensor:
-    """A displacement found on one grid, as a displacement on a finer one over the same box.
+    """A displacement found on one grid, as a displacement on a finer one over the same box; chapter 09.
 
     Args:
         displacement: `[1, 3, D, H, W]`, voxels of the cohort's grid.
@@ -87,7 +87,7 @@ def on_finer_grid(displacement: Tensor, cohort: Cohort, fine: Cohort) -> Tensor:
 
 
 def require_same_box(cohort: Cohort, fine: Cohort) -> None:
-    """Refuse (`InputError`) two grids that do not share their corners."""
+    """Refuse (`InputError`) two grids that do not share their corners; chapter 09."""
     side, fine_side = (c.spacing * (np.array(c.size) - 1) for c in (cohort, fine))
     if not np.allclose(side, fine_side):
         raise InputError(

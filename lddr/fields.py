@@ -16,7 +16,7 @@ def in_voxels(mapping: PointMap) -> np.ndarray:
 
 
 def for_itk(mapping: PointMap) -> np.ndarray:
-    """The displacement as ITK and ANTs read it from NIfTI: millimetres towards Left, Posterior and Superior.
+    """The displacement as ITK and ANTs read it: millimetres to Left, Posterior and Superior; chapter 13.
 
     Returns:
         `[X, Y, Z, 1, 3]` float32; save it with the intent "vector".
@@ -26,7 +26,7 @@ def for_itk(mapping: PointMap) -> np.ndarray:
 
 
 def for_learn2reg(mapping: PointMap) -> np.ndarray:
-    """The displacement as the Learn2Reg challenge reads it: voxels of the fixed grid, channel first.
+    """The displacement as the Learn2Reg challenge reads it: voxels of the fixed grid, channel first; chapter 13.
 
     Returns:
         `[3, X, Y, Z]` float16.

@@ -10,7 +10,7 @@ from lddr.errors import InputError
 
 @contextmanager
 def written(path: str | Path) -> Iterator[Path]:
-    """A name to write to; it becomes `path` once all is written, and whatever was at `path` stays until then.
+    """A name to write to; it becomes `path` once all is written, what was there stays until then; chapter 06.
 
     Raises:
         InputError: the folder cannot be made, or the file not be written.

@@ -106,7 +106,7 @@ def shipped_models() -> dict[str, dict[str, Any]]:
 
 
 def weights_hash(model: RecursiveCascade) -> str:
-    """SHA-256 of all weights, in order: two models with the same hash give the same displacements."""
+    """SHA-256 of all weights, in order: two models with the same hash give the same displacements; chapter 05."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode() + value.cpu().numpy().tobytes())

@@ -34,7 +34,7 @@ def machine() -> dict[str, Any]:
 
 @functools.cache
 def commit() -> str:
-    """The commit of the code that runs, with "+changes" if files differ from it; "unknown" outside a git checkout.
+    """The commit of the code that runs, with "+changes" if files differ from it; "unknown" outside a git checkout; chapter 06.
 
     Remembered from the first call on: what runs for hours is the code as it was at the start.
     """
@@ -50,7 +50,7 @@ def commit() -> str:
 
 
 def provenance(command: str, **details: Any) -> dict[str, Any]:
-    """What a reader needs to trust a number or to make it again.
+    """What a reader needs to trust a number or to make it again; chapter 06.
 
     Args:
         command: the line that makes it, with `$LDDR_DATA` for the data folder.
@@ -74,7 +74,7 @@ def read_records(dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def rounded(value: Any) -> Any:
-    """A value with five digits to each float, also inside dicts and lists: enough to tell models apart."""
+    """A value with five digits to each float, also inside dicts and lists: enough to tell models apart; chapter 06."""
     if isinstance(value, dict):
         return {name: rounded(v) for name, v in value.items()}
     if isinstance(value, list):
@@ -83,6 +83,6 @@ def rounded(value: Any) -> Any:
 
 
 def write_record(path: str | Path, record: dict[str, Any]) -> None:
-    """Write a record (with what `provenance` gives in it) as JSON, whole or not at all; folders are made."""
+    """Write a record, with its `provenance`, as JSON, whole or not at all; folders are made; chapter 06."""
     with written(path) as part:
         part.write_text(json.dumps(record, indent=1) + "\n")

@@ -40,7 +40,7 @@ def validator(cohort: Cohort) -> Callable[[RecursiveCascade], dict[str, float]]:
 
 
 def thin(log: Sequence[dict[str, float]], points: int = 300) -> list[dict[str, float]]:
-    """Every validation row, and about `points` of the others: enough to draw the curves."""
+    """Every validation row, and about `points` of the others: enough to draw the curves; chapter 06."""
     training = [row for row in log if "loss" in row]
     kept = training[:: max(1, len(training) // points)] + [row for row in log if "loss" not in row]
     return sorted(kept, key=lambda row: row["step"])
@@ -118,7 +118,7 @@ def load_splits(settings: Settings, *splits: str) -> list[Cohort]:
 
 
 def make_distillation(settings: Settings, train: Cohort) -> tuple[Distillation | None, list[tuple[int, int]] | None]:
-    """The teacher's part of a training run, as the settings ask for it.
+    """The teacher's part of a training run, as the settings ask for it; chapter 08.
 
     Args:
         settings: objective, teacher and store.
@@ -151,7 +151,7 @@ def make_distillation(settings: Settings, train: Cohort) -> tuple[Distillation |
 
 
 def train_run(settings: Settings) -> dict[str, Any]:
-    """One whole run, as chapters 05, 06 and 08 do it step by step: train, validate, measure on test, record.
+    """One whole run, as chapter 05, chapter 06 and chapter 08 do it step by step: train, validate, measure on test, record.
 
     Args:
         settings: everything that decides the outcome.

@@ -33,7 +33,7 @@ Validate = Callable[[RecursiveCascade], dict[str, float]]
 
 
 class FitConfig(Config):
-    """Everything that decides the outcome of a training run, apart from the model and the images."""
+    """Everything that decides the outcome of a training run, apart from the model and the images; chapter 06."""
 
     steps: int = Field(1000, ge=1, description="optimiser steps")
     batch: int = Field(1, ge=1, description="pairs a step")

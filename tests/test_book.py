@@ -128,6 +128,19 @@ def test_public_functions_are_documented_and_name_chapters_that_exist():
                 assert docstring, f"{path.name}: {node.name}"
 
 
+def test_every_public_name_leads_to_a_chapter():
+    """By its docstring, or because a chapter imports it."""
+    import book_links as links
+
+    used, lost = links.users(ROOT), []
+    for path in sorted((ROOT / "lddr").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                named = re.search(r"[Cc]hapter \d\d|Conventions|Paper and code", ast.get_docstring(node) or "")
+                lost += [] if named or node.name in used else [f"{path.name}: {node.name}"]
+    assert lost == [], lost
+
+
 def test_names_in_the_notation_table_are_those_of_the_package():
     public = {name for module, _ in directives() for name in vars(importlib.import_module(module))}
     table = rows("notation.md", "in the code")

@@ -11,7 +11,7 @@ from lddr.errors import InputError
 
 @dataclass(frozen=True)
 class Cohort:
-    """Subjects of one data set on one grid.
+    """Subjects of one data set on one grid; chapter 06.
 
     Attributes:
         name: of the data set.
@@ -46,7 +46,7 @@ Files = dict[str, tuple[Path, Path]]  # subject -> image and labels
 
 
 def on_disk(files: Files, subjects: int | None, split: str, folder: Path) -> Files:
-    """The first so many subjects of a split whose scan is there; None takes all.
+    """The first so many subjects of a split whose scan is there; None takes all; chapter 06.
 
     Raises:
         InputError: none is there, in this folder.

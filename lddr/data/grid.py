@@ -76,7 +76,7 @@ def to_grid(scan: Scan, affine: np.ndarray, size: Sequence[int], labels: bool = 
 def read_on_grids(
     files: Iterable[tuple[Path, Path]], size: Sequence[int], place: Callable[[Scan, Scan], np.ndarray]
 ) -> tuple[Tensor, Tensor]:
-    """Read images with their labels, each laid on a grid of its own place.
+    """Read images with their labels, each laid on a grid of its own place; chapter 01.
 
     Args:
         files: (image, labels) of every subject.

@@ -16,7 +16,7 @@ LABEL_NAMES = {1: "anterior hippocampus", 2: "posterior hippocampus"}
 
 
 def split_ids(split: str) -> list[str]:
-    """The subjects of one part of the fixed split, whether or not they are on this disk.
+    """The subjects of one part of the fixed split, whether or not they are on this disk; chapter 06.
 
     Args:
         split: "train", "validation" or "test".
@@ -31,7 +31,7 @@ def split_ids(split: str) -> list[str]:
 
 
 def load_hippocampus(root: str | Path, split: str, size: Sequence[int] = SIZE, subjects: int | None = None) -> Cohort:
-    """Read one split, each scan padded (or cropped) onto the grid about its centre; nothing is interpolated at 1 mm.
+    """Read one split, each scan padded (or cropped) onto the grid about its centre, at 1 mm as it was scanned; chapter 06.
 
     Args:
         root: the folder that holds `Task04_Hippocampus`.

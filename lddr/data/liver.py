@@ -26,7 +26,7 @@ LABEL_NAMES = {1: "liver"}  # the set also labels two kidneys and the spleen, wh
 
 
 def fold_ids(split: str, fold: int) -> list[str]:
-    """The subjects of one part of one fold.
+    """The subjects of one part of one fold; chapter 09.
 
     Args:
         split: "test" (the four subjects of this fold), "validation" (two of the next fold) or "train" (the other ten).
@@ -47,13 +47,13 @@ def fold_ids(split: str, fold: int) -> list[str]:
 
 
 def box_centre(mask: np.ndarray) -> np.ndarray:
-    """The middle of the smallest box around a mask, `[3]`, voxels."""
+    """The middle of the smallest box around a mask, `[3]`, voxels; chapter 09."""
     inside = np.argwhere(mask)
     return (inside.min(0) + inside.max(0)) / 2
 
 
 def cube_affine(scan: Scan, centre: np.ndarray, size: Sequence[int], side: float) -> np.ndarray:
-    """The affine of a cube of `size` voxels, `side` mm between corners, its middle at voxel `centre` of the scan."""
+    """The affine of a cube, `side` mm between corners, its middle at voxel `centre` of the scan; chapter 09."""
     step = side / (np.array(size) - 1) / scan.spacing
     to_scan = np.diag([*step, 1.0])
     to_scan[:3, 3] = centre - (np.array(size) - 1) / 2 * step
@@ -68,7 +68,7 @@ def load_liver_mr(
     fold: int = 0,
     name: str = "liver_mr",
 ) -> Cohort:
-    """Read one part of one fold, each scan laid on a cube about its liver, or about its body.
+    """Read one part of one fold, each scan laid on a cube about its liver, or about its body; chapter 09.
 
     Args:
         root: the folder that holds `CHAOS_MR_T2SPIR`.

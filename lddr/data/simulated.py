@@ -60,7 +60,7 @@ class SimulatedCohort(Cohort):
 
 @cache
 def template(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, dict[int, str]]:
-    """The brain that all subjects come from, on a grid of (D, H, W) voxels and 192 mm a side.
+    """The brain that all subjects come from, on a grid of (D, H, W) voxels and 192 mm a side; chapter 02.
 
     Grey and white matter are split at the middle of the brain into eight parts each (left or right, back or front,
     bottom or top), so that overlap says something about position; fluid is one label.
@@ -88,14 +88,14 @@ def template(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, dict[int, str]
 
 
 def smooth_noise(size: Sequence[int], channels: int, controls: int, generator: torch.Generator) -> Tensor:
-    """Random values at a few control points, joined by cubic B-splines: `[1, channels, D, H, W]`, about -0.6 to 0.6."""
+    """Cubic B-splines of random weights: `[1, channels, D, H, W]`, about -0.6 to 0.6; chapter 02."""
     values = 2 * torch.rand(channels, controls, controls, controls, generator=generator) - 1
     d, h, w = (bspline_weights(controls, n) for n in size)
     return torch.einsum("cijk,di,hj,wk->cdhw", values, d, h, w)[None]
 
 
 def random_velocity(size: Sequence[int], generator: torch.Generator) -> Tensor:
-    """A smooth velocity field, `[1, 3, D, H, W]` in voxels per unit of time: turn, stretch, shift, two scales of bends.
+    """A velocity field, `[1, 3, D, H, W]`, voxels per unit of time: turn, stretch, shift, bends; chapter 02.
 
     Sizes are shares of the grid's side, so a subject is the same person on every grid.
     """
@@ -108,7 +108,7 @@ def random_velocity(size: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def make_subject(index: int, size: tuple[int, int, int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """One subject: the template, bent, shaded and made noisy.
+    """One subject: the template, bent, shaded and made noisy; chapter 02.
 
     Args:
         index: of the subject; with the seed it decides everything about it.
@@ -133,7 +133,7 @@ def make_subject(index: int, size: tuple[int, int, int], seed: int = 0) -> tuple
 def load_simulated_brains(
     split: str, size: Sequence[int] = SIZE, subjects: int | None = None, seed: int = 0
 ) -> SimulatedCohort:
-    """The simulated subjects of one split; made once, then read from `LDDR_CACHE` or the system's folder for caches.
+    """The subjects of one split; made once, then read from `LDDR_CACHE` or the system's caches; chapter 02.
 
     Args:
         split: "train" (40 subjects), "validation" (8) or "test" (16).

@@ -10,7 +10,7 @@ Head = TypeVar("Head", nn.Linear, nn.Conv3d, nn.ConvTranspose3d)
 
 
 def near_zero(layer: Head) -> Head:
-    """Start a head near zero, so that an untrained network leaves the image (almost) where it is.
+    """Start a head near zero, so that an untrained network leaves the image (almost) where it is; chapter 06.
 
     Exactly zero would let no gradient through to the layers below on the first step.
     """
@@ -21,7 +21,7 @@ def near_zero(layer: Head) -> Head:
 
 
 def fit_to(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Crop or zero-pad `x` at the far end of each axis, to `[B, C, *size]`.
+    """Crop or zero-pad `x` at the far end of each axis, to `[B, C, *size]`; chapter 05.
 
     A stride-2 layer halves an odd side with rounding; on the way back up the doubled side can be one voxel off.
     """

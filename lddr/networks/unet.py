@@ -11,7 +11,7 @@ from lddr.networks.layers import fit_to, near_zero
 
 
 class UNet(nn.Module):
-    """Four strided 3x3x3 convolutions down, seven convolutions up, a displacement at full size.
+    """Four strided 3x3x3 convolutions down, seven convolutions up, a displacement at full size; chapter 11.
 
     Args:
         down: channels of the four halving convolutions.
@@ -43,7 +43,7 @@ class UNet(nn.Module):
 
 
 class VoxelMorph(UNet):
-    """VoxelMorph-2, the other base network of the RCN paper: 0.30 M parameters, most work at full resolution."""
+    """VoxelMorph-2, the RCN paper's other base: 0.30 M parameters, most work at full resolution; chapter 11."""
 
     def __init__(self) -> None:
         super().__init__(down=(16, 32, 32, 32), up=(32, 32, 32, 32, 32, 16, 16))

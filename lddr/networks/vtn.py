@@ -10,7 +10,7 @@ from lddr.networks.layers import fit_to, near_zero
 
 
 def leaky(x: Tensor) -> Tensor:
-    """LeakyReLU with VTN's slope."""
+    """LeakyReLU with VTN's slope; chapter 05."""
     return F.leaky_relu(x, 0.1)
 
 
