@@ -34,7 +34,7 @@ def machine() -> dict[str, Any]:
 
 @functools.cache
 def commit() -> str:
-    """The commit of the code that runs, with "+changes" if files differ from it; "unknown" outside a git checkout; chapter 06.
+    """The commit of the code that runs, with "+changes" if files differ from it; "unknown" outside git; chapter 06.
 
     Remembered from the first call on: what runs for hours is the code as it was at the start.
     """

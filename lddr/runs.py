@@ -151,7 +151,7 @@ def make_distillation(settings: Settings, train: Cohort) -> tuple[Distillation |
 
 
 def train_run(settings: Settings) -> dict[str, Any]:
-    """One whole run, as chapter 05, chapter 06 and chapter 08 do it step by step: train, validate, measure on test, record.
+    """One whole run, as chapter 05, chapter 06 and chapter 08 do it in steps: train, validate, measure, record.
 
     Args:
         settings: everything that decides the outcome.
