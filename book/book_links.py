@@ -158,9 +158,10 @@ def margin_words(app: Sphinx, tree: nodes.document, document: str) -> None:
         return
     known = meanings(app.env.get_doctree("book/glossary"))
     for node in list(tree.findall(nodes.reference)):
-        word, meaning = known.pop(node.get("refuri", "").partition("glossary.html#")[2], ("", None))
-        if meaning is None:
+        anchor = node.get("refuri", "").partition("glossary.html#")[2]
+        if anchor not in known:
             continue
+        word, meaning = known.pop(anchor)
         block: nodes.Node = node
         while not isinstance(block.parent, nodes.section):
             block = block.parent

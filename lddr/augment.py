@@ -9,7 +9,7 @@ from lddr.warp import warp
 
 
 def bspline_weights(controls: int, n: int) -> Tensor:
-    """Weights of `controls` cubic B-splines, spread evenly over `n` voxels, one beyond each end; chapter 06.
+    """Weights of `controls` cubic B-splines over `n` voxels, evenly spread, one control beyond each end; chapter 06.
 
     Returns:
         `[n, controls]`; every row sums to 1.

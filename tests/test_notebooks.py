@@ -121,7 +121,7 @@ def test_wide_figures_take_the_whole_width_of_the_page(path):
     for cell in nbformat.read(path, as_version=4).cells:
         pictures = [o.data["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
         widths = [int.from_bytes(base64.b64decode(picture)[16:20], "big") for picture in pictures]  # of a PNG's header
-        assert max(widths, default=0) <= 1050 or "full-width" in cell.metadata["tags"], f"cell {cell.id}"
+        assert max(widths, default=0) <= 1050 or "full-width" in cell.metadata.get("tags", []), f"cell {cell.id}"
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)

@@ -31,7 +31,7 @@ def split_ids(split: str) -> list[str]:
 
 
 def load_hippocampus(root: str | Path, split: str, size: Sequence[int] = SIZE, subjects: int | None = None) -> Cohort:
-    """Read one split, each scan padded (or cropped) onto the grid about its centre, at 1 mm as before; chapter 06.
+    """Read one split, each scan padded (or cropped) onto the grid about its centre, not resampled; chapter 06.
 
     Args:
         root: the folder that holds `Task04_Hippocampus`.
