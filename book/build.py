@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,7 @@ STAGING = BUILD / "staging"
 NOTEBOOKS = ROOT / "notebooks"
 SMOKE_SECONDS = 30
 LIGHT_SECONDS = 60  # chapters whose default run is shorter are run again in full and compared
+STOPWATCH = ("09_table1_comparison", "11_figure1_accuracy_vs_complexity")  # their subject is seconds: run alone
 
 
 def chapters() -> list[Path]:
@@ -53,8 +55,10 @@ def stage() -> None:
     shutil.copytree(ROOT / "book" / "_static", STAGING / "_static")
 
 
-def execute(notebook: Path, output: Path, parameters: Path | None = None) -> tuple[float, float]:
-    """Run a notebook with papermill.
+def execute(
+    notebook: Path, output: Path, parameters: Path | None = None, threads: int | None = None
+) -> tuple[float, float]:
+    """Run a notebook with papermill, on as many threads as PyTorch takes by itself or on so many.
 
     Returns:
         Seconds, and the peak memory of its process and kernel in MB.
@@ -63,9 +67,12 @@ def execute(notebook: Path, output: Path, parameters: Path | None = None) -> tup
     command = [sys.executable, "-m", "papermill", str(notebook), str(output), "--no-progress-bar", *options]
     output.parent.mkdir(parents=True, exist_ok=True)
     log = output.with_suffix(".log")
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     start = time.monotonic()
     with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=notebook.parent, stdout=stream, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=notebook.parent, env=environment, stdout=stream, stderr=subprocess.STDOUT
+        )
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         print(log.read_text()[-4000:])
@@ -120,19 +127,33 @@ def strip_traces(path: Path, seconds: float, memory: float) -> None:
     nbformat.write(notebook, path)
 
 
-def execute_all(names: list[str]) -> None:
-    """Run the staged chapters at their default parameters, one after the other."""
+def execute_all(names: list[str], pairs: bool = False) -> None:
+    """Run the staged chapters at their default parameters.
+
+    One after the other, with all cores, as their seconds are noted for committing; or two side by side with half of the
+    cores each, which takes two thirds of the time, since small networks gain little from a second thread.
+    """
     stage()
     todo = [c for c in chapters() if not names or c.stem in names]
-    for number, chapter in enumerate(todo, 1):
-        print(f"[{number}/{len(todo)}] {chapter.stem} ...", end=" ", flush=True)
+    pairs = pairs and (os.cpu_count() or 1) > 1
+
+    def run(chapter: Path, threads: int | None = None) -> None:
         staged = STAGING / "notebooks" / chapter.name
         done = staged.with_suffix(".done.ipynb")
-        seconds, memory = execute(staged, done)
+        print(f"[{todo.index(chapter) + 1}/{len(todo)}] {chapter.stem} ...", flush=True)
+        seconds, memory = execute(staged, done, threads=threads)
         os.replace(done, staged)
         staged.with_suffix(".done.log").unlink()
         strip_traces(staged, seconds, memory)
-        print(f"{seconds:.0f} s, {memory:.0f} MB")
+        print(f"[{todo.index(chapter) + 1}/{len(todo)}] {chapter.stem}: {seconds:.0f} s, {memory:.0f} MB", flush=True)
+
+    beside = [c for c in todo if pairs and c.stem not in STOPWATCH]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(lambda chapter: run(chapter, (os.cpu_count() or 2) // 2), beside):
+            pass  # reading what it returns stops at the first chapter that fails
+    for chapter in todo:
+        if chapter not in beside:
+            run(chapter)
 
 
 def status_table(chapters: dict[str, nbformat.NotebookNode]) -> str:
@@ -259,7 +280,7 @@ def main() -> None:
     """Read the command."""
     command, names = sys.argv[1] if len(sys.argv) > 1 else "", sys.argv[2:]
     if command == "book":
-        execute_all([])
+        execute_all([], pairs=True)
         render()
     elif command == "refresh":
         execute_all(names)

@@ -231,6 +231,41 @@ def test_status_and_minutes_are_filled_in_from_the_notebooks(build):
     assert "| 130 | 777 | no |" in page.read_text()
 
 
+def instead_of_chapters(build, monkeypatch, codes):
+    """Notebooks of one cell each take the place of the book's."""
+    folder, empty = build.STAGING / "committed", nbformat.read(NOTEBOOKS / "conventions.ipynb", as_version=4)
+    folder.mkdir()
+    for name, code in codes.items():
+        empty.cells = [nbformat.v4.new_code_cell(code)]
+        nbformat.write(empty, folder / f"{name}.ipynb")
+    monkeypatch.setattr(build, "NOTEBOOKS", folder)
+    monkeypatch.setattr(build, "STAGING", build.STAGING / "staging")
+
+
+@pytest.mark.parametrize("cores", [1, 8])
+def test_chapters_run_in_pairs_with_half_of_the_cores_each_and_those_about_seconds_alone(build, monkeypatch, cores):
+    asks = "import os\nos.environ.get('OMP_NUM_THREADS')"
+    instead_of_chapters(build, monkeypatch, {name: asks for name in ("a", "b", build.STOPWATCH[0])})
+    monkeypatch.setattr(build.os, "cpu_count", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    build.execute_all([], pairs=True)
+    outputs = {}
+    for path in (build.STAGING / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        assert notebook.metadata["lddr"]["seconds"] > 0
+        outputs[path.stem] = [output.data["text/plain"] for output in notebook.cells[0].outputs]
+    beside = [] if cores == 1 else ["'4'"]
+    assert outputs == {"a": beside, "b": beside, build.STOPWATCH[0]: []}
+
+
+def test_a_chapter_that_fails_stops_the_build_and_keeps_its_log(build, monkeypatch, capsys):
+    instead_of_chapters(build, monkeypatch, {"a": "raise ValueError('no such brain')"})
+    with pytest.raises(SystemExit, match="failed: a.ipynb"):
+        build.execute_all([], pairs=True)
+    assert "no such brain" in capsys.readouterr().out
+    assert "no such brain" in (build.STAGING / "notebooks" / "a.done.log").read_text()
+
+
 def test_markers_stand_in_the_pages_and_name_chapters():
     assert "<!-- status -->" in (BOOK / "status.md").read_text()
     paths = re.findall(r"<!-- minutes: (.+?) -->", (BOOK / "intro.md").read_text())
