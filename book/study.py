@@ -141,9 +141,11 @@ def liver_runs(fold: int) -> dict[str, list[str]]:
         name = f"{name}_fold{fold}"
         runs[f"{among}/{name}"] = training(name, "liver_mr", among, fold=fold, **changes)
 
-    for cascades in (3, 2, 1):
-        vtn = {"network": "vtn", "levels": 4, "cascades": cascades, "learning_rate": 0.0005, "steps": 4000}
-        add(f"teacher_{cascades}cas", **vtn)
+    vtn = {"network": "vtn", "levels": 4, "learning_rate": 0.0005}
+    add("teacher_1cas", **vtn, cascades=1, steps=4000)
+    for cascades in (2, 3):  # they grow from the one, as the students' longer cascades do below
+        one = f"runs/liver_mr/teacher_1cas_fold{fold}/weights.safetensors"
+        add(f"teacher_{cascades}cas", **vtn, cascades=cascades, start=one)
     teacher = f"runs/liver_mr/teacher_3cas_fold{fold}/weights.safetensors"
     for cascades in (1, 2, 3):
         add(f"student_{cascades}cas_none_seed0", cascades=cascades)
