@@ -158,6 +158,12 @@ def liver_runs(fold: int) -> dict[str, list[str]]:
     words = ["--dataset", "liver_mr", "--fold", str(fold), "--pairs", "all", "--fine", "128", "--surfaces"]
     words += ["--model", one, "--adapt", "50"]
     runs[f"liver_mr/adapted_1cas_fold{fold}"] = ["lddr", "evaluate", *words, "--json", record]
+    for cascades in (1, 3):  # how well are pairs of TRAINING subjects registered?
+        model = f"runs/liver_mr/beyond_{cascades}cas_none_fold{fold}/weights.safetensors"
+        name = f"seen_beyond_{cascades}cas_none_fold{fold}"
+        words = ["--dataset", "liver_mr", "--fold", str(fold), "--split", "train", "--pairs", "all", "--fine", "128"]
+        words += ["--model", model, "--json", f"{RECORDS}/liver_mr/{name}.json"]
+        runs[f"liver_mr/{name}"] = ["lddr", "evaluate", *words]
     for subjects in TRAIN_SUBJECTS:
         add(f"curve_{subjects}", train_subjects=subjects)
     add("plain", augmentation=0.0, mirror="false")
