@@ -375,6 +375,17 @@ def check_losses(index, column, text):
     assert len(shown) == 1 or shown[1:] == pytest.approx([low, high], abs=0.052 + 0.06 * (high - low))
 
 
+def check_seen(method, people, column, text):
+    """A cell of the liver's table of people trained on and new ones."""
+    count = re.search(r"\d", method)
+    seen = people == "trained on"
+    rows = runs("liver_mr", f"seen_beyond_{count[0]}cas_none") if seen else records_of("liver_mr", method)
+    before, after = values(rows, "dice_initial").mean(), values(rows).mean()
+    wanted = {"pairs": len(rows[0]), "Dice before": before, "after": after, "gain": after - before}
+    wanted["folds, %"] = values(rows, "folding_percent").mean()
+    assert float(text) == pytest.approx(wanted[column], abs=digits(text))
+
+
 def test_cells_of_chapter_09():
     seen = set()
     for _, table in tables_of("09_table1_comparison"):
@@ -383,6 +394,8 @@ def test_cells_of_chapter_09():
         if names == ["data", "light network"]:
             ours = [(index, row) for index, row in table["rows"] if "paper" not in index[0]]
             check_drawn(table | {"rows": ours}, check_losses)
+        elif names == ["method", "people"]:
+            check_drawn(table, lambda index, *cell: check_seen(*index, *cell))
         elif name == "overview":
             live = [column for column in table["columns"] if column.endswith(", live")]
             check_drawn(table, lambda index, *cell: check_overview(*index, *cell), (*live, *COUNTED))
