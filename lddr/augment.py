@@ -9,11 +9,7 @@ from lddr.warp import warp
 
 
 def bspline_weights(controls: int, n: int) -> Tensor:
-    """Weights of `controls` cubic B-splines over `n` voxels, evenly spread, one control beyond each end; chapter 06.
-
-    Returns:
-        `[n, controls]`; every row sums to 1.
-    """
+    """Weights `[n, controls]` of cubic B-splines, one control beyond each end; every row sums to 1; chapter 06."""
     position = torch.linspace(1, controls - 2, n).unsqueeze(1) - torch.arange(controls)
     distance = position.abs()
     near = 2 / 3 - distance.square() + distance**3 / 2
@@ -30,8 +26,7 @@ def free_form_field(
         size: (D, H, W).
         amplitude: the arrows reach up to this share of a quarter of each side (the released code: 0.4). Each field
             draws its own strength between 0 and that.
-        batch: how many fields.
-        generator: source of randomness.
+        batch, generator: how many fields, and the source of their randomness.
         controls: control points along each axis.
 
     Returns:
@@ -51,8 +46,7 @@ def augment(images: Tensor, amplitude: float, generator: torch.Generator) -> Ten
 
     Args:
         images: `[B, 1, D, H, W]`.
-        amplitude: see `free_form_field`; 0 leaves the images alone.
-        generator: source of randomness (CPU).
+        amplitude, generator: see `free_form_field`; 0 leaves the images alone.
 
     Returns:
         `[B, 1, D, H, W]`.

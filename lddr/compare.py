@@ -38,8 +38,7 @@ def compare(
     subjects, so the interval is rather too narrow than too wide.
 
     Args:
-        ours, theirs: records, one a seed.
-        measure: see `dice_table`.
+        ours, theirs, measure: see `dice_table`.
 
     Returns:
         `gain` (mean difference), `low` and `high` (95 % interval), and `p` (Wilcoxon's signed-rank test over

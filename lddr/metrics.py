@@ -36,8 +36,7 @@ def hd95(a: Tensor, b: Tensor, labels: Sequence[int], spacing: float = 1.0) -> d
 
     Args:
         a, b: integer label maps `[1, 1, D, H, W]`.
-        labels: the values to compare.
-        spacing: millimetres between voxels.
+        labels, spacing: the values to compare; millimetres between voxels.
 
     Returns:
         `{label: distance}`; NaN where the label is absent from either map.

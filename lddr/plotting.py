@@ -47,7 +47,7 @@ def section(volume: Tensor | np.ndarray, plane: Plane = "axial", index: int | No
         index: which slice; None takes the middle.
 
     Returns:
-        A 2-D array, whose rows run along the later of the two remaining axes.
+        2-D, rows along the later of the two remaining axes.
     """
     array = np.asarray(volume).squeeze()
     axis = PLANES[plane]

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from lddr.data import load_cohort
-from lddr.data.liver import SIDES, fold_ids
+from lddr.data.liver import SIDES, fold_ids, window
 from lddr.errors import InputError
 from lddr.evaluate import on_finer_grid
 from lddr.warp import resize_displacement, warp
@@ -73,6 +73,20 @@ def test_the_cube_around_the_body_asks_no_label(tmp_path) -> None:
         liver = (corners[i] + np.array([3, 2, 1])) * SPACING
         found = (np.argwhere(label).mean(0) / 44 - 0.5) * side
         assert found == pytest.approx(liver - body, abs=cohort.spacing)
+
+
+def test_white_is_twice_the_median_of_the_body_whatever_the_gain() -> None:
+    scan = torch.zeros(1, 1, 20, 20, 20)
+    scan[..., 4:16, 4:16, 4:16] = 0.3
+    scan[..., 5:8, 5:8, 5:8] = 0.45  # a liver
+    scan[..., 12:14, 12:14, 12:14] = 0.9  # a bowel
+    scan[..., 12:14, 12:14, 8:10] = 0.6
+    shown = window(torch.cat([scan, 0.5 * scan]))
+    expected = {0.0: 0.0, 0.3: 0.5, 0.45: 0.75, 0.6: 1.0, 0.9: 1.0}
+    for before, after in expected.items():
+        there = torch.isclose(scan[0], torch.tensor(before))
+        assert there.any()
+        assert torch.allclose(shown[:, there], torch.tensor(after))
 
 
 def test_cubes_of_two_sizes_share_their_corners(tmp_path) -> None:

@@ -80,12 +80,7 @@ def evaluation_pairs(n: int, kind: str = "ring") -> list[tuple[int, int]]:
 
 
 def random_pairs(n: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw `batch` pairs of two different subjects.
-
-    Args:
-        n: number of subjects.
-        batch: how many pairs.
-        generator: source of randomness.
+    """Draw `batch` pairs of two different ones of `n` subjects.
 
     Returns:
         Indices of moving and of fixed subjects, `[batch]` each.

@@ -68,16 +68,9 @@ def body(image: np.ndarray) -> np.ndarray:
 
 
 def window(images: Tensor) -> Tensor:
-    """Let twice the median of its body be each scan's white; chapter 09.
+    """Let twice the median of its body be each scan's white, `[N, 1, D, H, W]`, so that all end at 1; chapter 09.
 
-    Bowel and spleen shine in T2 and lie elsewhere in everyone: left as they are, the loss would look at little else.
-    The liver, at about one and a half medians, stays grey.
-
-    Args:
-        images: `[N, 1, D, H, W]`.
-
-    Returns:
-        The same shape, from 0 to 1.
+    The liver, at about one and a half medians, stays grey; bowel, spleen and fluid, which would outshine it, do not.
     """
     white = torch.stack([2 * image[torch.from_numpy(body(image.numpy()))].median() for image in images])
     return (images / white.view(-1, 1, 1, 1, 1)).clamp(max=1)
