@@ -138,7 +138,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     which = (options.dataset, options.split, options.root)
     cohort, *fine = (load_cohort(*which, size, options.subjects, fold=options.fold) for size in sizes)
     pairs = evaluation_pairs(len(cohort), options.pairs)
-    adapt = FitConfig.check({"steps": options.adapt, "learning_rate": 1e-4}) if options.adapt else None
+    adapt = FitConfig.check({"steps": options.adapt, "learning_rate": 5e-4}) if options.adapt else None
     how = (options.repeats, options.labels, options.surfaces)
     rows = evaluate(model, cohort, pairs, *how, progress=True, fine=fine[0] if fine else None, adapt_with=adapt)
     summary = summarise(rows, cohort.label_names)
