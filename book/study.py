@@ -141,29 +141,29 @@ def liver_runs(fold: int) -> dict[str, list[str]]:
         name = f"{name}_fold{fold}"
         runs[f"{among}/{name}"] = training(name, "liver_mr", among, fold=fold, **changes)
 
+    def weights(name: str) -> str:
+        return f"runs/liver_mr/{name}_fold{fold}/weights.safetensors"
+
+    def measure(name: str, model: str, *words: str) -> None:
+        on = ["--dataset", "liver_mr", "--fold", str(fold), "--pairs", "all", "--fine", "128", *words]
+        record = f"{RECORDS}/liver_mr/{name}_fold{fold}.json"
+        runs[f"liver_mr/{name}_fold{fold}"] = ["lddr", "evaluate", *on, "--model", weights(model), "--json", record]
+
     vtn = {"network": "vtn", "levels": 4, "learning_rate": 0.0005}
     add("teacher_1cas", **vtn, cascades=1, steps=4000)
     for cascades in (2, 3):  # they grow from the one, as the students' longer cascades do below
-        one = f"runs/liver_mr/teacher_1cas_fold{fold}/weights.safetensors"
-        add(f"teacher_{cascades}cas", **vtn, cascades=cascades, start=one)
-    teacher = f"runs/liver_mr/teacher_3cas_fold{fold}/weights.safetensors"
+        add(f"teacher_{cascades}cas", **vtn, cascades=cascades, start=weights("teacher_1cas"))
     for cascades in (1, 2, 3):
         add(f"student_{cascades}cas_none_seed0", cascades=cascades)
-        add(f"student_{cascades}cas_paper_seed0", cascades=cascades, objective="paper", teacher=teacher)
+        taught = {"objective": "paper", "teacher": weights("teacher_3cas")}
+        add(f"student_{cascades}cas_paper_seed0", cascades=cascades, **taught)
     add("beyond_1cas_none", cascades=1, steps=4000)  # the longer cascades grow from it, as those of the hippocampus do
-    one = f"runs/liver_mr/beyond_1cas_none_fold{fold}/weights.safetensors"
+    growing = {"start": weights("beyond_1cas_none"), "learning_rate": 0.0005, "steps": 1000}
     for cascades in (2, 3):
-        add(f"beyond_{cascades}cas_none", cascades=cascades, start=one, learning_rate=0.0005, steps=1000)
-    record = f"{RECORDS}/liver_mr/adapted_1cas_fold{fold}.json"
-    words = ["--dataset", "liver_mr", "--fold", str(fold), "--pairs", "all", "--fine", "128", "--surfaces"]
-    words += ["--model", one, "--adapt", "50"]
-    runs[f"liver_mr/adapted_1cas_fold{fold}"] = ["lddr", "evaluate", *words, "--json", record]
-    for cascades in (1, 3):  # how well are pairs of TRAINING subjects registered?
-        model = f"runs/liver_mr/beyond_{cascades}cas_none_fold{fold}/weights.safetensors"
-        name = f"seen_beyond_{cascades}cas_none_fold{fold}"
-        words = ["--dataset", "liver_mr", "--fold", str(fold), "--split", "train", "--pairs", "all", "--fine", "128"]
-        words += ["--model", model, "--json", f"{RECORDS}/liver_mr/{name}.json"]
-        runs[f"liver_mr/{name}"] = ["lddr", "evaluate", *words]
+        add(f"beyond_{cascades}cas_none", cascades=cascades, **growing)
+    measure("adapted_1cas", "beyond_1cas_none", "--surfaces", "--adapt", "50")
+    for model in ("beyond_1cas_none", "beyond_3cas_none"):  # how well are pairs of TRAINING subjects registered?
+        measure(f"seen_{model}", model, "--split", "train")
     for subjects in TRAIN_SUBJECTS:
         add(f"curve_{subjects}", train_subjects=subjects)
     add("plain", augmentation=0.0)
