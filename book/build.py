@@ -131,26 +131,25 @@ def execute_all(names: list[str], pairs: bool = False) -> None:
     """Run the staged chapters at their default parameters.
 
     One after the other, with all cores, as their seconds are noted for committing; or two side by side with half of the
-    cores each, which takes two thirds of the time, since small networks gain little from a second thread.
+    cores each, which is quicker, since small networks gain little from a second thread.
     """
     stage()
-    todo = [c for c in chapters() if not names or c.stem in names]
-    pairs = pairs and (os.cpu_count() or 1) > 1
+    todo, cores = [c for c in chapters() if not names or c.stem in names], os.cpu_count() or 1
 
     def run(chapter: Path, threads: int | None = None) -> None:
         staged = STAGING / "notebooks" / chapter.name
         done = staged.with_suffix(".done.ipynb")
-        print(f"[{todo.index(chapter) + 1}/{len(todo)}] {chapter.stem} ...", flush=True)
+        title = f"[{todo.index(chapter) + 1}/{len(todo)}] {chapter.stem}"
+        print(f"{title} ...", flush=True)
         seconds, memory = execute(staged, done, threads=threads)
         os.replace(done, staged)
         staged.with_suffix(".done.log").unlink()
         strip_traces(staged, seconds, memory)
-        print(f"[{todo.index(chapter) + 1}/{len(todo)}] {chapter.stem}: {seconds:.0f} s, {memory:.0f} MB", flush=True)
+        print(f"{title}: {seconds:.0f} s, {memory:.0f} MB", flush=True)
 
-    beside = [c for c in todo if pairs and c.stem not in STOPWATCH]
+    beside = [c for c in todo if pairs and cores > 1 and c.stem not in STOPWATCH]
     with ThreadPoolExecutor(2) as pool:
-        for _ in pool.map(lambda chapter: run(chapter, (os.cpu_count() or 2) // 2), beside):
-            pass  # reading what it returns stops at the first chapter that fails
+        list(pool.map(lambda chapter: run(chapter, cores // 2), beside))  # the list meets the first one that fails
     for chapter in todo:
         if chapter not in beside:
             run(chapter)
