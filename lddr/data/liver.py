@@ -70,7 +70,7 @@ def body(image: np.ndarray) -> np.ndarray:
 def window(images: Tensor) -> Tensor:
     """Let twice the median of its body be each scan's white, `[N, 1, D, H, W]`, so that all end at 1; chapter 09.
 
-    The liver, at about one and a half medians, stays grey; bowel, spleen and fluid, which would outshine it, do not.
+    The liver, at about one and a half medians, stays grey; bowel, spleen and fluid, the brightest, are cut to white.
     """
     white = torch.stack([2 * image[torch.from_numpy(body(image.numpy()))].median() for image in images])
     return (images / white.view(-1, 1, 1, 1, 1)).clamp(max=1)
