@@ -47,8 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--pairs", choices=("ring", "all", "couples"), default="ring")
     evaluate.add_argument("--subjects", type=int, metavar="N", help="only the first N of the split")
     evaluate.add_argument("--fold", type=int, default=0, metavar="K", help="of the liver sets, 0 to 3")
-    fine = "measure on a cube of N voxels a side, as the paper's 128"
-    evaluate.add_argument("--fine", type=int, metavar="N", help=fine)
+    evaluate.add_argument("--fine", type=int, metavar="N", help="measure on cubes of N voxels a side (the paper: 128)")
     evaluate.add_argument("--adapt", type=int, metavar="STEPS", help="first go on training on each pair itself")
     evaluate.add_argument("--labels", choices=("linear", "nearest"), default="linear", help="how labels are warped")
     evaluate.add_argument("--surfaces", action="store_true", help="also measure HD95")

@@ -57,8 +57,7 @@ def _open(path: Path, file: Path, origin: dict[str, str], mode: str) -> h5py.Fil
     except BlockingIOError:
         raise InputError(f"{file}: another program is writing to this store; wait for it.") from None
     except OSError:
-        message = f"{file}: not a store of displacements, or a damaged one; delete it and extract again."
-        raise InputError(message) from None
+        raise InputError(f"{file}: not a store of displacements, or a damaged one; delete it, extract again.") from None
     for name, wanted in origin.items():
         found = store.attrs.get(name)
         if found != wanted:
@@ -154,7 +153,6 @@ class StoredTeacher:
                 raise InputError(f"{self.path}: holds no displacement for the pair {pair} of subjects.")
             values = self._store["displacement"][self._row[pair]]
             if zlib.crc32(values.tobytes()) != self._store["checksum"][self._row[pair]]:
-                message = f"{self.path}: the displacement of pair {pair} is damaged; delete the file and extract."
-                raise InputError(message)
+                raise InputError(f"{self.path}: the displacement of pair {pair} is damaged; delete it and extract.")
             fields.append(torch.from_numpy(values).float())
         return torch.stack(fields).to(batch.moving.device)

@@ -38,9 +38,7 @@ class FitConfig(Config):
     steps: int = Field(1000, ge=1, description="optimiser steps")
     batch: int = Field(1, ge=1, description="pairs a step")
     learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start")
-    schedule: Literal["cosine", "paper", "released_none"] = Field(
-        "cosine", description="of the learning rate, see `learning_rate`"
-    )
+    schedule: Literal["cosine", "paper", "released_none"] = Field("cosine", description="see `learning_rate`")
     smoothness: float = Field(1.0, ge=0, description="weight of each dense field's roughness")
     affine_weight: float = Field(0.1, ge=0, description="weight of the two affine regularisers")
     augmentation: float = Field(0.0, ge=0, le=1, description="amplitude of the random bending of moving images")

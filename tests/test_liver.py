@@ -1,6 +1,7 @@
 """The liver set: folds that test every subject once, cubes that lie where they should, scans that are laid on them."""
 
 import json
+import re
 
 import nibabel as nib
 import numpy as np
@@ -120,6 +121,27 @@ def test_what_is_not_there_is_said(tmp_path) -> None:
         load_cohort("liver_mr", "test", tmp_path, size=(1, 1, 1))
     with pytest.raises(InputError, match="none of the subjects"):
         load_cohort("liver_mr", "test", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["liver_mr", "liver_mr_body"])
+@pytest.mark.parametrize(
+    ("kind", "value", "sentence"),
+    [
+        ("image", 7, "image_{i}.nii.gz: all voxels are 7; expected an organ and its labels."),
+        ("label", 0, "label_{i}.nii.gz: all voxels are 0; expected an organ and its labels."),
+        ("label", 4, "label_{i}.nii.gz: no voxel holds 1, the label of the liver."),
+    ],
+)
+def test_a_scan_without_anything_or_without_a_liver_is_named(tmp_path, name, kind, value, sentence) -> None:
+    ids = fold_ids("test", 0)
+    write_set(tmp_path, ids)
+    path = tmp_path / "CHAOS_MR_T2SPIR" / f"{kind}_{ids[1]}.nii.gz"
+    there = nib.load(path)
+    array = np.asarray(there.dataobj)
+    array = np.where(array == 1, value, array) if value == 4 else np.full_like(array, value)
+    nib.save(nib.Nifti1Image(array, there.affine), path)
+    with pytest.raises(InputError, match=re.escape(sentence.format(i=ids[1]))):
+        load_cohort(name, "test", tmp_path, size=(17, 17, 17))
 
 
 def test_a_run_on_one_fold_is_measured_on_the_finer_grid(tmp_path, monkeypatch) -> None:

@@ -109,6 +109,8 @@ def load_liver_mr(
     files = on_disk(named, subjects, split, folder)
 
     def place(image: Scan, label: Scan) -> np.ndarray:
+        if not (label.array == 1).any():
+            raise InputError(f"{label.path}: no voxel holds 1, the label of the liver.")
         mask = label.array == 1 if name == "liver_mr" else body(image.array)
         return cube_affine(image, box_centre(mask), size, SIDES[name])
 
