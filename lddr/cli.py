@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--fold", type=int, default=0, metavar="K", help="of the liver sets, 0 to 3")
     evaluate.add_argument("--fine", type=int, metavar="N", help="measure on cubes of N voxels a side (the paper: 128)")
     evaluate.add_argument("--adapt", type=int, metavar="STEPS", help="first go on training on each pair itself")
+    evaluate.add_argument("--smoothness", type=float, default=1.0, metavar="W", help="weight of roughness in --adapt")
     evaluate.add_argument("--labels", choices=("linear", "nearest"), default="linear", help="how labels are warped")
     evaluate.add_argument("--surfaces", action="store_true", help="also measure HD95")
     evaluate.add_argument("--json", required=True, metavar="FILE", help="where the figures go")
@@ -137,13 +138,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     which = (options.dataset, options.split, options.root)
     cohort, *fine = (load_cohort(*which, size, options.subjects, fold=options.fold) for size in sizes)
     pairs = evaluation_pairs(len(cohort), options.pairs)
-    adapt = FitConfig.check({"steps": options.adapt, "learning_rate": 5e-4}) if options.adapt else None
-    how = (options.repeats, options.labels, options.surfaces)
-    rows = evaluate(model, cohort, pairs, *how, progress=True, fine=fine[0] if fine else None, adapt_with=adapt)
+    adapt = {"steps": options.adapt, "learning_rate": 5e-4, "smoothness": options.smoothness}
+    how = (options.repeats, options.labels, options.surfaces, True, fine[0] if fine else None)
+    rows = evaluate(model, cohort, pairs, *how, FitConfig.check(adapt) if options.adapt else None)
     summary = summarise(rows, cohort.label_names)
     words = ["lddr evaluate", f"--dataset {options.dataset}", "--root $LDDR_DATA" if options.root else ""]
     words += [f"--{name} {getattr(options, name)}" for name in ("split", "pairs", "labels", "model", "repeats", "json")]
-    words += [f"--{n} {getattr(options, n)}" for n in ("subjects", "fold", "fine", "adapt") if getattr(options, n)]
+    words += [f"--{n} {getattr(options, n)}" for n in ("subjects", "fold", "fine") if getattr(options, n)]
+    words += [f"--adapt {options.adapt} --smoothness {options.smoothness}"] if options.adapt else []
     words += ["--surfaces"] if options.surfaces else []
     details = {"dataset": options.dataset, "split": {options.split: len(cohort)}, "pair_list": options.pairs}
     details |= {"labels": options.labels, "model": options.model, "weights_sha256": weights_hash(model)}

@@ -158,11 +158,8 @@ def fit(
         raise InputError("Each device would train a discriminator of its own: set devices to 1.")
     from lightning_fabric import Fabric  # here, because importing it takes seconds
 
-    fabric = Fabric(
-        accelerator=config.device,
-        devices=config.devices,
-        precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
-    )
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if config.precision == "bfloat16" else "32-true"
+    fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
     fabric.launch()
     home = next(model.parameters()).device
     wrapped, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=config.learning_rate))

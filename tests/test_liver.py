@@ -165,8 +165,14 @@ def test_a_run_on_one_fold_is_measured_on_the_finer_grid(tmp_path, monkeypatch) 
     assert again["dice_mean"] == pytest.approx(record["test"]["dice_mean"], abs=2e-3)
     assert cli.main(["evaluate", *words, "--adapt", "3", "--json", "c.json"]) == 0
     adapted = json.loads((tmp_path / "c.json").read_text())
-    assert "--adapt 3" in adapted["command"]
+    assert "--adapt 3 --smoothness 1.0" in adapted["command"]
     assert adapted["jacobian_std"] != again["jacobian_std"]
+    assert cli.main(["evaluate", *words, "--adapt", "9", "--smoothness", "0", "--json", "loose.json"]) == 0
+    assert cli.main(["evaluate", *words, "--adapt", "9", "--smoothness", "1e6", "--json", "stiff.json"]) == 0
+    loose, stiff = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("loose", "stiff"))
+    assert stiff["jacobian_std"] < 0.5 * loose["jacobian_std"]
+    assert cli.main(["evaluate", *words, "--adapt", "3", "--smoothness", "-1", "--json", "no.json"]) == 2
+    assert not (tmp_path / "no.json").exists()
     assert record["split"] == {"train": 3, "validation": 2, "test": 4}
     assert len(record["rows"]) == 12
     assert {row["moving"] for row in record["rows"]} == set(fold_ids("test", 2))
