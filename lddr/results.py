@@ -24,7 +24,7 @@ METHODS = {
     **{f"LDR + ALDK, {in_words(n)}": rf"student_{n}cas_paper_seed\d" for n in (1, 2, 3)},
     **{f"LDR, best recipe, {in_words(n)}": rf"beyond_{n}cas_none(_seed\d)?" for n in (1, 2, 3)},
     **{f"LDR, best recipe with l2, {in_words(n)}": rf"beyond_{n}cas_l2(_seed\d)?" for n in (1, 2, 3)},
-    "LDR, best recipe, 1 cascade, adapted to each pair": "adapted_1cas",
+    **{f"LDR, best recipe, {in_words(n)}, adapted to each pair": f"adapted_{n}cas" for n in (1, 3)},
 }
 
 
