@@ -138,7 +138,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     which = (options.dataset, options.split, options.root)
     cohort, *fine = (load_cohort(*which, size, options.subjects, fold=options.fold) for size in sizes)
     pairs = evaluation_pairs(len(cohort), options.pairs)
-    adapt = {"steps": options.adapt, "learning_rate": 5e-4, "smoothness": options.smoothness}
+    adapt = {"steps": options.adapt, "smoothness": options.smoothness}
     how = (options.repeats, options.labels, options.surfaces, True, fine[0] if fine else None)
     rows = evaluate(model, cohort, pairs, *how, FitConfig.check(adapt) if options.adapt else None)
     summary = summarise(rows, cohort.label_names)
