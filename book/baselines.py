@@ -8,7 +8,9 @@ loading of the tool's library as well. Reading scans and measuring the result ar
 """
 
 import argparse
+import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,7 +23,7 @@ from lddr.records import provenance, rounded, write_record
 RECORDS = Path(__file__).parent / "records"
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Register the pairs of the test subjects with every tool; one record each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="hippocampus")
@@ -29,18 +31,27 @@ def main() -> None:
     parser.add_argument("--pairs", choices=("ring", "all", "couples"), default="ring")
     parser.add_argument("--fold", type=int, help="of the liver sets, 0 to 3; goes into the record's name")
     parser.add_argument("--size", type=int, help="voxels a side of the grid; the data set's own if left out")
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=RECORDS, help="folder of the records")
+    options = parser.parse_args(words)
     size = [options.size] * 3 if options.size else None
     test = load_cohort(options.dataset, "test", size=size, fold=options.fold or 0)
     pairs = evaluation_pairs(len(test), options.pairs)
-    for name in [options.tool] if options.tool else TOOLS:
+    end = "" if options.fold is None else f"_fold{options.fold}"
+    tools = [options.tool] if options.tool else list(TOOLS)
+    files = {name: options.out / options.dataset / f"baseline_{name}{end}.json" for name in tools}
+    measured = {"size": list(test.size), "pairs": options.pairs}  # neither goes into the record's name
+    for file in files.values():
+        there = json.loads(file.read_text()) if file.exists() else measured
+        if other := [key for key in measured if there.get(key, measured[key]) != measured[key]]:
+            parser.error(f"{file} differs in {' and '.join(other)}; give --out to keep both")
+    for name, file in files.items():
         register, rows = TOOLS[name], []
         for moving, fixed in tqdm(pairs, desc=name, unit="pair"):
             start = time.perf_counter()
             displacement = register(*(test.images[i, 0].numpy() for i in (moving, fixed)))
             rows.append(measure(test, (moving, fixed), displacement, time.perf_counter() - start, surfaces=True))
         summary = summarise(rows, test.label_names)
-        given = {k: v for k, v in vars(options).items() if v is not None and k != "tool"}
+        given = {k: v for k, v in vars(options).items() if v is not None and k not in ("tool", "out")}
         command = f"python book/baselines.py --tool {name} " + " ".join(f"--{k} {v}" for k, v in given.items())
         details = {
             "method": name,
@@ -48,14 +59,12 @@ def main() -> None:
             "threads": 1,
             "dataset": options.dataset,
             "split": {"test": len(test)},
-            "pairs": options.pairs,
-            "size": list(test.size),
+            **measured,
             "labels": "linear",
             "licence": test.licence,
         }
         record = provenance(command, **details, test=summary, rows=rounded(rows))
-        end = "" if options.fold is None else f"_fold{options.fold}"
-        write_record(RECORDS / options.dataset / f"baseline_{name}{end}.json", record)
+        write_record(file, record)
         print(f"{name}: Dice {summary['dice_mean']:.3f}, {summary['seconds_per_pair']:.1f} s a pair")
 
 

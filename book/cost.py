@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lddr.baselines import TOOLS
+from lddr.cli import at_least
 from lddr.complexity import count_macs, count_parameters, peak_memory
 from lddr.data import load_cohort
 from lddr.models import ModelConfig, build_model
@@ -170,18 +171,6 @@ def tool_costs(side: int) -> dict[str, dict[str, Any]]:
     return costs
 
 
-def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
-    """A whole number within limits, for an option of the command line."""
-    limits = f"a whole number from {least} up" if most is None else f"a whole number from {least} to {most}"
-
-    def read(text: str) -> int:
-        if not text.isdigit() or int(text) < least or (most is not None and int(text) > most):
-            raise argparse.ArgumentTypeError(f"found '{text}', expected {limits}")
-        return int(text)
-
-    return read
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, and write the records."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -190,8 +179,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=at_least(32), default=128, help="voxels a side")
     parser.add_argument("--runs", type=at_least(7), default=7, help="timed registrations; at least 7")
     parser.add_argument("--tools", action="store_true", help="the classical tools too")
-    parser.add_argument("--out", type=Path, default=RECORDS, help="folder of the records")
+    parser.add_argument("--out", type=Path, default=RECORDS, help="folder of the records; give one for another size")
     options = parser.parse_args(words)
+    if options.out == RECORDS and options.size != 128:
+        parser.error(f"--size is {options.size}, but the book's own records are of 128 voxels a side: give --out too")
     torch.set_num_threads(options.threads)
     command = f"python book/cost.py --threads {options.threads} --size {options.size} --runs {options.runs}"
     command += " --tools" * options.tools

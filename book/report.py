@@ -76,8 +76,8 @@ def three_cascades() -> dict[str, tuple[Records, str, Records] | None]:
 def claim_1() -> Finding:
     """LDR + ALDK against the best RCN."""
     rule = (
-        "The claim is about SLIVER, which cannot be had here. On each set that can: *reproduced* if the interval of "
-        "the difference reaches up to -0.003, *partly* if the difference is above -0.02, else *not reproduced*."
+        "The claim is about SLIVER, which cannot be had here. On each set that can: *reproduced* if the whole interval "
+        "of the difference lies above -0.01, *partly* if the difference itself does, else *not reproduced*."
     )
     lines, verdicts = [], []
     for title, sides in three_cascades().items():
@@ -87,15 +87,15 @@ def claim_1() -> Finding:
         aldk, best, rcn = sides
         words, gain = describe(aldk, rcn)
         lines.append(f"{title}: {words} against {best}")
-        verdicts.append(graded(gain["high"] >= -0.003, gain["gain"] > -0.02))
+        verdicts.append(graded(gain["low"] > -0.01, gain["gain"] > -0.01))
     return Finding("; ".join(lines), worst(verdicts), rule)
 
 
 def claim_2() -> Finding:
     """Seconds of VTN over seconds of LDR."""
     rule = (
-        "*Reproduced* if the measured ratios are at least half the claimed ones, *partly* if LDR is faster at all by "
-        "more than the quartiles of the timings, else *not reproduced*. The Dice beside it does not enter the verdict."
+        "*Reproduced* if the measured ratios are at least half the claimed ones, *partly* if at least a quarter, else "
+        "*not reproduced*. The Dice beside it does not enter the verdict."
     )
     lines, verdicts = [], []
     for name, record in read_records("cost").items():
@@ -108,8 +108,7 @@ def claim_2() -> Finding:
             ratios.append(
                 f"{ratio:.1f} times at {in_words(cascades)} ({vtn['seconds']:.2f} s against {ldr['seconds']:.2f} s)"
             )
-            faster = vtn["quartiles"][0] > ldr["quartiles"][1]
-            verdicts.append(graded(ratio >= claimed / 2, faster))
+            verdicts.append(graded(ratio >= claimed / 2, ratio >= claimed / 4))
         lines.append(f"{threads(record)}: {', '.join(ratios)} [{name}]")
     lines = lines or [f"seconds: {MISSING}"]
     for name, title in DATASETS.items():
@@ -157,8 +156,8 @@ def claim_4() -> Finding:
 def claim_5() -> Finding:
     """Seconds of LDR on a CPU, and who else is as fast."""
     rule = (
-        "*Reproduced* if three cascades of LDR take at most a second at 128³ on a CPU and no other method does; "
-        "*partly* if others do as well."
+        '*Reproduced* if three cascades of LDR take at most two seconds at 128³ on a CPU, which is "about 1 s", and '
+        "no other network does; *partly* if others do as well; else *not reproduced*."
     )
     records = {n: r for n, r in read_records("cost").items() if r["device"] == "cpu"}
     if not records:
@@ -166,14 +165,14 @@ def claim_5() -> Finding:
     lines, verdicts = [], []
     for name, record in records.items():
         seconds = {n: c["seconds"] for n, c in record["networks"].items()}
-        quick = [n for n, s in seconds.items() if s <= 1]
+        quick = [n for n, s in seconds.items() if s <= 2]
         others = [n for n in quick if not n.startswith("LDR")]
         slow = [f"{TOOLS[tool]} {cost['seconds']:.0f} s" for tool, cost in record.get("tools", {}).items()]
         own = seconds["LDR, 3 cascades"]
         words = f"LDR with 3 cascades {own:.2f} s on {threads(record)} [{name}]"
-        words += f"; within a second on {threads(record)}: {' / '.join(quick)}" if quick else ""
+        words += f"; within two seconds on {threads(record)}: {' / '.join(quick)}" if quick else ""
         lines.append(words + (f"; classical tools, on one thread: {', '.join(slow)}" if slow else ""))
-        verdicts.append("not reproduced" if own > 1 else "partly" if others else "reproduced")
+        verdicts.append("not reproduced" if own > 2 else "partly" if others else "reproduced")
     return Finding("; ".join(lines), worst(verdicts), rule)
 
 
@@ -259,12 +258,12 @@ CLAIMS: dict[str, tuple[str, Callable[[], Finding]]] = {
 WHY = {
     "C1": "the distance depends on how long the heavy networks were trained; ours several times as long as the light",
     "C2": "the multiplications of the two are about equal, so a large ratio cannot come from them",
-    "C3": "weights are counted; the posts' affine stem is probably another one",
+    "C3": "weights are counted; no affine stem makes both of the posts' figures fit",
     "C4": "as for C1",
     "C5": "the time is one of a machine and its runtime, for the other networks too",
     "C6": "the literal equation is no game, and in the released code ALDK comes with another learning rate",
     "C7": "teacher and discriminator are no part of the network that is kept",
-    "C8": "LDR + ALDK can be closer to RCN than LDR alone only if ALDK gains, which is C6",
+    "C8": "while RCN is the best of the three, LDR + ALDK can be closer to it only if ALDK gains, which is C6",
 }
 # Claims about sets that cannot be had here.
 ELSEWHERE = {"C1": "SLIVER", "C4": "LiTS, LSPIG and LPBA", "C6": "SLIVER"}

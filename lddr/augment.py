@@ -45,11 +45,8 @@ def augment(images: Tensor, amplitude: float, generator: torch.Generator) -> Ten
     """Bend every image by its own random free-form field (chapter 06).
 
     Args:
-        images: `[B, 1, D, H, W]`.
+        images: `[B, 1, D, H, W]`, as are the bent ones.
         amplitude, generator: see `free_form_field`; 0 leaves the images alone.
-
-    Returns:
-        `[B, 1, D, H, W]`.
     """
     if amplitude == 0:
         return images

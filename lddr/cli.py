@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lddr.errors import InputError
+from lddr.files import require_writable
+
+OUTPUTS = ("warped.nii.gz", "warped_labels.nii.gz", "displacement.nii.gz", "displacement.npz")  # of `lddr register`
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +27,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"lddr: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
+    """What reads a whole number within limits, for an option of a command line; chapter 11."""
+    limits = f"a whole number from {least} {'up' if most is None else f'to {most}'}"
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"found '{text}', expected {limits}")
+        return int(text)
+
+    return read
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,18 +60,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--root", metavar="DIR", help="folder that holds the scans (default: LDDR_DATA)")
     evaluate.add_argument("--split", default="test", help="train, validation or test (default)")
     evaluate.add_argument("--pairs", choices=("ring", "all", "couples"), default="ring")
-    evaluate.add_argument("--subjects", type=int, metavar="N", help="only the first N of the split")
-    evaluate.add_argument("--fold", type=int, default=0, metavar="K", help="of the liver sets, 0 to 3")
-    evaluate.add_argument("--fine", type=int, metavar="N", help="measure on cubes of N voxels a side (the paper: 128)")
-    evaluate.add_argument("--adapt", type=int, metavar="STEPS", help="first go on training on each pair itself")
-    evaluate.add_argument("--smoothness", type=float, default=1.0, metavar="W", help="weight of roughness in --adapt")
+    evaluate.add_argument("--subjects", type=at_least(2), metavar="N", help="only the first N of the split")
+    evaluate.add_argument("--fold", type=at_least(0, 3), metavar="K", help="of the liver sets (default: the model's)")
+    evaluate.add_argument("--fine", type=at_least(16), metavar="N", help="measure on cubes of N a side (paper: 128)")
+    evaluate.add_argument("--adapt", type=at_least(1), metavar="STEPS", help="first go on training on each pair itself")
+    evaluate.add_argument("--smoothness", type=float, metavar="W", help="weight of roughness in --adapt (default: 1)")
     evaluate.add_argument("--labels", choices=("linear", "nearest"), default="linear", help="how labels are warped")
     evaluate.add_argument("--surfaces", action="store_true", help="also measure HD95")
     evaluate.add_argument("--json", required=True, metavar="FILE", help="where the figures go")
 
     for command in (register, evaluate):
         command.add_argument("--model", required=True, metavar="NAME_OR_PATH", help="see lddr models")
-        command.add_argument("--repeats", type=int, default=1, metavar="R", help="apply each dense network R times")
+        command.add_argument("--repeats", type=at_least(1), default=1, metavar="R", help="apply dense networks R times")
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
     train = commands.add_parser("train", help="train a model, measure it and record the run")
@@ -74,8 +89,6 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 
     from lddr.models import load_model
 
-    if options.repeats < 1:
-        raise InputError(f"--repeats is {options.repeats}; expected 1 or more.")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, but no CUDA device is there; use cpu.")
     device = "cpu" if options.device == "cpu" or not torch.cuda.is_available() else "cuda"
@@ -86,13 +99,20 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
 def _register(options: argparse.Namespace) -> None:
     import numpy as np
 
+    from lddr.data.liver import IN_FOLDS
     from lddr.data.nifti import read_image, read_labels, write_nifti
     from lddr.fields import for_itk, for_learn2reg, in_voxels
     from lddr.register import register
 
+    require_writable(options.out, folder=True)
     fixed, moving = read_image(options.fixed), read_image(options.moving)
     labels = read_labels(options.moving_labels, moving) if options.moving_labels else None
     model, config, about = _load(options)
+    if about.get("dataset") in IN_FOLDS:
+        print(
+            "lddr: warning: this model learnt from scans cut and windowed (chapter 09), not whole ones.",
+            file=sys.stderr,
+        )
     mapping = register(fixed, moving, model, config.size, about["spacing"], options.repeats)
     files: dict[str, Callable[[Path], Any]] = {}
     files["warped.nii.gz"] = lambda path: write_nifti(path, mapping.warp(moving), mapping.affine)
@@ -104,22 +124,23 @@ def _register(options: argparse.Namespace) -> None:
         files["displacement.nii.gz"] = lambda path: write_nifti(path, for_itk(mapping), mapping.affine, "vector")
     else:
         files["displacement.nii.gz"] = lambda path: write_nifti(path, in_voxels(mapping), mapping.affine)
-    _write_together(Path(options.out), files)
+    _write_together(Path(options.out).resolve(), files)
     length = np.linalg.norm(mapping.points - mapping.world, axis=-1)
     print(f"{options.out}: {', '.join(files)}. Arrows: {length.mean():.1f} mm on average, {length.max():.1f} at most.")
     print(f"Next: open {options.out}/warped.nii.gz over {options.fixed} in a viewer and look before you trust it.")
 
 
 def _write_together(folder: Path, files: dict[str, Callable[[Path], Any]]) -> None:
-    """Write all files or none: into a folder beside the wanted one first."""
-    part = folder.with_name(f".{folder.name}.part")
+    """Write all files or none: into a folder within the wanted one first. What an earlier run left goes."""
+    part = folder / ".part"
     try:
         part.mkdir(parents=True, exist_ok=True)
         for name, write in files.items():
             write(part / name)
-        folder.mkdir(exist_ok=True)
         for name in files:
             (part / name).replace(folder / name)
+        for name in set(OUTPUTS) - set(files):  # they would belong to another registration
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: results cannot be written here ({error.strerror}).") from None
     finally:
@@ -128,29 +149,42 @@ def _write_together(folder: Path, files: dict[str, Callable[[Path], Any]]) -> No
 
 def _evaluate(options: argparse.Namespace) -> None:
     from lddr.data import evaluation_pairs, load_cohort
+    from lddr.data.liver import IN_FOLDS
     from lddr.evaluate import evaluate, summarise
     from lddr.models import weights_hash
     from lddr.records import provenance, write_record
+    from lddr.runs import require_fold
     from lddr.training import FitConfig
 
-    model, config, _ = _load(options)
+    if options.smoothness is not None and not options.adapt:
+        raise InputError("--smoothness is the weight of roughness in --adapt: give --adapt too, or neither.")
+    require_writable(options.json)
+    model, config, about = _load(options)
+    if options.dataset in IN_FOLDS:
+        options.fold = about.get("fold", 0) if options.fold is None else options.fold
+        require_fold(options.model, about, options.dataset, options.fold)
+    elif options.fold is not None:
+        raise InputError(f"--fold is {options.fold}, but {options.dataset} is not tested in folds; leave it out.")
     sizes = [config.size, [options.fine] * 3] if options.fine else [config.size]
     which = (options.dataset, options.split, options.root)
-    cohort, *fine = (load_cohort(*which, size, options.subjects, fold=options.fold) for size in sizes)
+    cohort, *fine = (load_cohort(*which, size, options.subjects, fold=options.fold or 0) for size in sizes)
     pairs = evaluation_pairs(len(cohort), options.pairs)
-    adapt = {"steps": options.adapt, "smoothness": options.smoothness}
+    adapt = {"steps": options.adapt, "smoothness": 1.0 if options.smoothness is None else options.smoothness}
     how = (options.repeats, options.labels, options.surfaces, True, fine[0] if fine else None)
     rows = evaluate(model, cohort, pairs, *how, FitConfig.check(adapt) if options.adapt else None)
     summary = summarise(rows, cohort.label_names)
-    words = ["lddr evaluate", f"--dataset {options.dataset}", "--root $LDDR_DATA" if options.root else ""]
-    words += [f"--{name} {getattr(options, name)}" for name in ("split", "pairs", "labels", "model", "repeats", "json")]
-    words += [f"--{n} {getattr(options, n)}" for n in ("subjects", "fold", "fine") if getattr(options, n)]
-    words += [f"--adapt {options.adapt} --smoothness {options.smoothness}"] if options.adapt else []
-    words += ["--surfaces"] if options.surfaces else []
+    given = vars(options) | {"root": options.root and "$LDDR_DATA", "smoothness": options.adapt and adapt["smoothness"]}
+    left_out = ("run", "device", "surfaces")
+    words = [f"--{name} {value}" for name, value in given.items() if value is not None and name not in left_out]
+    command = " ".join(["lddr evaluate", *words, *["--surfaces"] * options.surfaces])
     details = {"dataset": options.dataset, "split": {options.split: len(cohort)}, "pair_list": options.pairs}
-    details |= {"labels": options.labels, "model": options.model, "weights_sha256": weights_hash(model)}
-    record = summary | provenance(" ".join(filter(None, words)), **details, licence=cohort.licence) | {"rows": rows}
-    write_record(options.json, record)
+    details |= {
+        "labels": options.labels,
+        "model": options.model,
+        "weights_sha256": weights_hash(model),
+        "fold": options.fold,
+    }
+    write_record(options.json, summary | provenance(command, **details, licence=cohort.licence) | {"rows": rows})
     print(
         f"{summary['pairs']} pairs: Dice {summary['dice_initial']:.3f} before, {summary['dice_mean']:.3f} after "
         f"(sd {summary['dice_std']:.3f}, labels warped {options.labels}); Jaccard {summary['jaccard_mean']:.3f}; "

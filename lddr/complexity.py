@@ -22,8 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """How many numbers a model has learnt.
 
-    Returns:
-        "total", and for a cascade each stem, "affine", "dense1", ... One that stands twice counts once in the total.
+    "total", and for a cascade each stem, "affine", "dense1", ... One that stands twice counts once in the total.
     """
     stems = {"total": model, "affine": getattr(model, "affine", None)}
     stems |= {f"dense{i}": stem for i, stem in enumerate(getattr(model, "dense", []), start=1)}

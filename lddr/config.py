@@ -16,14 +16,11 @@ from lddr.errors import InputError
 class Config(BaseModel):
     """Base of all settings: frozen, no unknown names, no silent conversions; chapter 06."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
     @classmethod
     def check(cls, values: dict[str, Any]) -> Self:
-        """Build the settings, or say in one sentence what is wrong with them.
-
-        Args:
-            values: names and values, for example read from YAML.
+        """Build the settings of names and values, for example read from YAML, or say in one sentence what is wrong.
 
         Raises:
             InputError: an unknown name, a wrong type or a value out of range.
@@ -38,9 +35,8 @@ class Config(BaseModel):
         name = ".".join(str(part) for part in error["loc"])
         if error["type"] == "extra_forbidden":
             near = get_close_matches(name, cls.model_fields, n=1)
-            hint = (
-                f"did you mean '{near[0]}'?" if near else f"the known ones are {', '.join(sorted(cls.model_fields))}."
-            )
+            known = ", ".join(sorted(cls.model_fields))
+            hint = f"did you mean '{near[0]}'?" if near else f"the known ones are {known}."
             return f"There is no parameter '{name}': {hint}"
         text = error["msg"][0].lower() + error["msg"][1:]
         return f"Parameter '{name}' is {error['input']!r}: {text}."

@@ -22,11 +22,7 @@ class Layer(NamedTuple):
 
 
 def trace(module: nn.Module, *inputs: Tensor) -> list[Layer]:
-    """Run a module once on `inputs` and note what each convolution or linear layer hands on, in the order of use.
-
-    Returns:
-        One `Layer` for each call of a convolution, transposed convolution or linear layer.
-    """
+    """Run a module once on `inputs` and note what each (transposed) convolution and linear layer hands on, in order."""
     layers: list[Layer] = []
     names = {part: name for name, part in module.named_modules()}
 

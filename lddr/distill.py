@@ -108,15 +108,12 @@ class Distillation:
 
     def __init__(self, config: DistillConfig, teacher: Teacher, size: tuple[int, int, int], seed: int = 0) -> None:
         self.config, self.teacher = config, teacher
-        if config.discriminator == "text" and config.objective in WITH_DISCRIMINATOR and min(size) < 32:
+        bounded, of_text = config.objective == "paper", config.discriminator == "text"
+        if of_text and config.objective in WITH_DISCRIMINATOR and min(size) < 32:
             raise InputError(f"The discriminator halves five times: no side of {list(size)} may be below 32 voxels.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.discriminator = (
-                Discriminator(bounded=config.objective == "paper")
-                if config.discriminator == "text"
-                else DiscriminatorReleased(size)
-            )
+            self.discriminator = Discriminator(bounded) if of_text else DiscriminatorReleased(size)
         # On a CPU the three-channel layers are four times faster when channels lie side by side in memory.
         self.discriminator.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9))

@@ -45,7 +45,7 @@ def evaluate(
 
     Returns:
         One row a pair, with `moving`, `fixed` (subject names), `dice`, `jaccard`, `dice_initial`, `folding_percent`,
-        `jacobian_std`, `seconds` (the network and the warp of the image, nothing else), `dice_LABEL` for each label.
+        `jacobian_std`, `seconds` (adapting, network and warp of the image, nothing else), `dice_LABEL` for each label.
 
     Raises:
         InputError: see `on_finer_grid`.
@@ -57,7 +57,7 @@ def evaluate(
     for m, f in tqdm(pairs, desc="registering pairs", unit="pair", disable=not progress):
         moving, fixed = cohort.images[m : m + 1].to(device), cohort.images[f : f + 1].to(device)
         start = time.perf_counter()
-        used = adapt(model, moving, fixed, adapt_with) if adapt_with else model
+        used = adapt(model, moving, fixed, adapt_with, repeats) if adapt_with else model
         displacement = used(moving, fixed, repeats=repeats).displacement
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -1,11 +1,24 @@
 """Files that are there whole or not at all."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lddr.errors import InputError
+
+
+def require_writable(path: str | Path, folder: bool = False) -> None:
+    """Refuse (`InputError`), before hours of work, a file (or a folder for files) that cannot be made; chapter 06."""
+    place = Path(path).absolute()
+    there = next(p for p in ([place] * folder + list(place.parents)) if os.path.exists(p))
+    try:
+        tempfile.TemporaryFile(dir=there).close()  # what the rights of a folder promise need not be so
+    except OSError:
+        raise InputError(f"{path}: cannot be written, since {there} is no folder to write in.") from None
+    if not folder and place.is_dir():
+        raise InputError(f"{path}: cannot be written, since a folder has this name.")
 
 
 @contextmanager

@@ -10,11 +10,7 @@ def covariance(a: Tensor, b: Tensor) -> Tensor:
     The textbook form `mean(ab) - mean(a) mean(b)` is the same number on paper, but in float32 it subtracts two
     nearly equal numbers when the contrast is small beside the mean, and loses every digit; chapter 04 shows it.
 
-    Args:
-        a, b: `[B, C, D, H, W]`.
-
-    Returns:
-        `[B]`, product of the two intensity units.
+    Both `[B, C, D, H, W]` -> `[B]`, product of the two intensity units.
 
     Source: Part 2 of the posts, "Reconstruction Loss".
     """
@@ -40,11 +36,7 @@ def corrcoef(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
 def corrcoef_loss(warped: Tensor, fixed: Tensor) -> Tensor:
     """Reconstruction loss `l_rec = 1 - CorrCoef(warped, fixed)`, mean over the batch (chapter 04).
 
-    Args:
-        warped, fixed: `[B, 1, D, H, W]`, intensities in [0, 1].
-
-    Returns:
-        One number in [0, 2].
+    Both `[B, 1, D, H, W]`, intensities in [0, 1] -> one number in [0, 2].
     """
     return (1 - corrcoef(warped, fixed)).mean()
 
@@ -52,11 +44,7 @@ def corrcoef_loss(warped: Tensor, fixed: Tensor) -> Tensor:
 def smoothness(displacement: Tensor) -> Tensor:
     """Price of a rough field: `1/2 * sum of squared forward differences / (3 * voxels)`, mean over the batch.
 
-    Args:
-        displacement: `[B, 3, D, H, W]`, voxels.
-
-    Returns:
-        One number, voxels squared.
+    `[B, 3, D, H, W]`, voxels -> one number, voxels squared.
 
     Source: Zhao et al. 2020 (VTN), total variation loss as released; chapter 04.
     """
@@ -70,11 +58,7 @@ def orthogonality(matrix: Tensor, eps: float = 1e-5) -> Tensor:
     `s1 + (1 + e)^2 s2 / s3 - 6 (1 + e)` with s1, s2, s3 the elementary symmetric polynomials of the eigenvalues of
     `A^T A + e I`, so that both large and small singular values cost.
 
-    Args:
-        matrix: A, `[B, 3, 3]`.
-
-    Returns:
-        One number, mean over the batch.
+    A, `[B, 3, 3]` -> one number, mean over the batch.
 
     Source: Zhao et al. 2020 (VTN), orthogonality loss; chapter 05.
     """
@@ -86,10 +70,7 @@ def orthogonality(matrix: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def volume_change(matrix: Tensor) -> Tensor:
-    """Price of an affine matrix that changes volume: `1/2 (det A - 1)^2`, mean over the batch.
-
-    Args:
-        matrix: A, `[B, 3, 3]`.
+    """Price of an affine matrix A, `[B, 3, 3]`, that changes volume: `1/2 (det A - 1)^2`, mean over the batch.
 
     Source: Zhao et al. 2020 (VTN), determinant loss; chapter 05.
     """

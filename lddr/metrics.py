@@ -55,8 +55,7 @@ def hd95(a: Tensor, b: Tensor, labels: Sequence[int], spacing: float = 1.0) -> d
 def regularity(displacement: Tensor) -> tuple[float, float]:
     """How plausible a map is, by its Jacobian determinant (chapter 02); `displacement`: `[1, 3, D, H, W]`, voxels.
 
-    Returns:
-        Percent of voxels with determinant <= 0, and the determinant's standard deviation (released: `jacobian_det`).
+    Percent of voxels with determinant <= 0, and the determinant's standard deviation (released: `jacobian_det`).
     """
     determinant = jacobian_determinant(displacement)
     return 100 * (determinant <= 0).float().mean().item(), determinant.std().item()

@@ -34,9 +34,7 @@ class ModelConfig(Config):
 def build_model(config: ModelConfig, seed: int | None = None) -> RecursiveCascade:
     """An untrained cascade; near the identity, because every head starts near zero (chapter 06).
 
-    Args:
-        config: what to build.
-        seed: of the starting weights; None takes PyTorch's current state.
+    The seed is that of the starting weights; None takes PyTorch's current state.
     """
     if seed is not None:
         torch.manual_seed(seed)

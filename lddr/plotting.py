@@ -59,8 +59,7 @@ def show_section(
 ) -> None:
     """Draw one slice (see `section`) with its two directions written on the axes.
 
-    Args:
-        imshow: passed on to matplotlib; without limits, grey from 0 to 1.
+    What `imshow` holds is passed on to matplotlib; without limits, grey from 0 to 1.
     """
     settings: dict[str, Any] = {"vmin": 0, "vmax": 1, "origin": "lower"} | imshow
     ax.imshow(section(volume, plane, index), **settings)
@@ -73,11 +72,7 @@ def show_section(
 def outline(
     ax: Axes, labels: Tensor | np.ndarray, colour: str, plane: Plane = "axial", index: int | None = None
 ) -> None:
-    """Draw the borders of every label in one colour, on an axis where `show_section` has drawn the same slice.
-
-    Args:
-        labels: integer volume, cut as `section` does.
-    """
+    """Draw the borders of an integer volume's labels in one colour, where `show_section` has drawn the same slice."""
     cut = section(labels, plane, index)
     for value in np.unique(cut[cut > 0]):
         ax.contour(cut == value, levels=[0.5], colors=[colour], linewidths=1.2)
@@ -109,11 +104,7 @@ def show_registration(
 
 
 def show_overlap(ax: Axes, warped: Tensor, fixed: Tensor, plane: Plane = "axial", index: int | None = None) -> None:
-    """Draw where two label maps agree (white) and where they do not (red), as Figure 2 of the posts' Part 3 does.
-
-    Args:
-        warped, fixed: integer volumes of one shape, cut as `section` does.
-    """
+    """Draw where two integer volumes agree (white) and where not (red), as Figure 2 of the posts' Part 3 does."""
     a, b = np.asarray(warped), np.asarray(fixed)
     picture = np.where(a != b, 2, (b > 0).astype(int))
     show_section(ax, picture, plane, index, cmap=ListedColormap(["black", "white", "#D62728"]), vmax=2)
@@ -143,11 +134,7 @@ def show_grid(
 def show_jacobian(ax: Axes, displacement: Tensor, plane: Plane = "axial", index: int | None = None) -> Any:
     """Colour a slice by the Jacobian determinant: white 1, orange below, purple above, black folds.
 
-    Args:
-        displacement: `[1, 3, D, H, W]`, voxels, cut as `section` does.
-
-    Returns:
-        The drawn image, for a colour bar.
+    `[1, 3, D, H, W]`, voxels -> the drawn image, for a colour bar.
     """
     determinant = jacobian_determinant(displacement)
     show_section(ax, determinant, plane, index, cmap="PuOr", vmin=0, vmax=2)

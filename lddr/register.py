@@ -41,7 +41,8 @@ class PointMap:
             `[X, Y, Z]`, the moving scan's type, linear between voxels (labels: the nearest); 0 where the map leaves it.
         """
         voxels = np.moveaxis(apply_affine(np.linalg.inv(moving.affine), self.points), -1, 0)
-        return ndimage.map_coordinates(moving.array, voxels, order=0 if labels else 1, mode="constant")
+        # "constant" would be 0 from the middle of the outermost voxels on, and a rounding error beyond it.
+        return ndimage.map_coordinates(moving.array, voxels, order=0 if labels else 1, mode="grid-constant")
 
 
 def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -2,19 +2,19 @@
 
 import copy
 import json
-import os
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lddr.cascade import RecursiveCascade
 from lddr.data import Cohort, evaluation_pairs, load_cohort, random_pairs
+from lddr.data.liver import IN_FOLDS
 from lddr.distill import Distillation
 from lddr.errors import InputError
 from lddr.evaluate import evaluate, require_same_box, summarise
+from lddr.files import require_writable
 from lddr.models import build_model, load_model, save_model
 from lddr.records import commit, provenance, rounded, write_record
 from lddr.settings import Settings
@@ -25,11 +25,7 @@ commit()  # remembered from here on: the record names the code this process bega
 
 
 def validator(cohort: Cohort) -> Callable[[RecursiveCascade], dict[str, float]]:
-    """What `fit` calls now and then: Dice and folds on the ring pairs of the validation subjects.
-
-    Args:
-        cohort: the validation split.
-    """
+    """What `fit` calls now and then: Dice and folds on the ring pairs of the cohort, the validation subjects."""
     pairs = evaluation_pairs(len(cohort))
 
     def validate(model: RecursiveCascade) -> dict[str, float]:
@@ -44,6 +40,16 @@ def thin(log: Sequence[dict[str, float]], points: int = 300) -> list[dict[str, f
     training = [row for row in log if "loss" in row]
     kept = training[:: max(1, len(training) // points)] + [row for row in log if "loss" not in row]
     return sorted(kept, key=lambda row: row["step"])
+
+
+def require_fold(model: str, about: dict[str, Any], dataset: str, fold: int) -> None:
+    """Refuse (`InputError`) a model trained on another fold of the same subjects: it has seen those this fold tests.
+
+    `about` is what `load_model` says; older weights do not know their fold and are taken; chapter 09.
+    """
+    trained = about.get("fold", fold)
+    if {about.get("dataset"), dataset} <= IN_FOLDS and trained != fold:
+        raise InputError(f"{model}: trained for fold {trained}, this model has seen the test scans of fold {fold}.")
 
 
 def write_run(
@@ -72,12 +78,14 @@ def write_run(
     if settings.weights:
         about: dict[str, Any] = {"dataset": settings.dataset, "spacing": test.spacing, "licence": test.licence}
         about |= {"objective": settings.objective, "record": settings.record}
+        about |= {"fold": settings.fold} if settings.dataset in IN_FOLDS else {}
         about |= {name: summary[name] for name in ("dice_mean", "dice_initial", "folding_percent")}
         save_model(settings.weights, model, settings.cascade_config, about)
     if settings.record:
-        parameters = settings.model_dump(exclude_defaults=True)
+        # A notebook's own cell has other defaults than `Settings`, so its command names every value.
+        parameters = settings.model_dump(exclude_defaults=notebook is None)
         words = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
-        command = f"papermill notebooks/{notebook}.ipynb run.ipynb -y '{json.dumps(parameters)}'"
+        command = f"papermill notebooks/{notebook}.ipynb run.ipynb -y {shlex.quote(json.dumps(parameters))}"
         if notebook is None:
             command = shlex.join(["lddr", "train", *words])
         details = {
@@ -105,16 +113,12 @@ def load_splits(settings: Settings, *splits: str) -> list[Cohort]:
     Raises:
         InputError: scans that are not there or cannot be used.
     """
-    return [
-        load_cohort(
-            settings.dataset,
-            split,
-            size=settings.size,
-            subjects=settings.train_subjects if split == "train" and settings.train_subjects else settings.subjects,
-            fold=settings.fold,
-        )
-        for split in splits or ("train", "validation", "test")
-    ]
+    cohorts = []
+    for split in splits or ("train", "validation", "test"):
+        subjects = settings.train_subjects if split == "train" else None
+        which = (settings.dataset, split, None, settings.size, subjects or settings.subjects)
+        cohorts.append(load_cohort(*which, fold=settings.fold))
+    return cohorts
 
 
 def make_distillation(settings: Settings, train: Cohort) -> tuple[Distillation | None, list[tuple[int, int]] | None]:
@@ -129,13 +133,16 @@ def make_distillation(settings: Settings, train: Cohort) -> tuple[Distillation |
 
     Raises:
         InputError: an objective without a teacher; a teacher of another grid; a store that does not belong, or that
-            would be made for images that are bent or mirrored.
+            would be made for images that are bent or mirrored; a teacher that `require_fold` refuses.
     """
     if settings.objective == "none":
+        if settings.teacher:
+            print("No teacher is asked: the objective is none.")
         return None, None
     if settings.teacher is None:
         raise InputError(f"The objective '{settings.objective}' needs a teacher: a shipped model's name or a file.")
-    model, config, _ = load_model(settings.teacher)
+    model, config, about = load_model(settings.teacher)
+    require_fold(settings.teacher, about, settings.dataset, settings.fold)
     if config.size != settings.size:
         raise InputError(f"{settings.teacher}: this teacher works on the grid {config.size}, not on {settings.size}.")
     size = (settings.size[0], settings.size[1], settings.size[2])
@@ -153,9 +160,6 @@ def make_distillation(settings: Settings, train: Cohort) -> tuple[Distillation |
 def train_run(settings: Settings) -> dict[str, Any]:
     """One whole run, as chapter 05, chapter 06 and chapter 08 do it in steps: train, validate, measure, record.
 
-    Args:
-        settings: everything that decides the outcome.
-
     Returns:
         The figures of the test pairs, as `summarise` gives them.
 
@@ -168,13 +172,12 @@ def train_run(settings: Settings) -> dict[str, Any]:
     if settings.fine_size:
         (fine,) = load_splits(settings.model_copy(update={"size": settings.fine_size}), "test")
         require_same_box(test, fine)
-    for file in filter(None, (settings.record, settings.weights)):
-        parent = next(folder for folder in Path(file).absolute().parents if folder.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise InputError(f"{file}: cannot be written, since {parent} is no folder to write in.")
+    for path in filter(None, (settings.record, settings.weights, settings.folder)):
+        require_writable(path, folder=path == settings.folder)
     model = build_model(settings.cascade_config, settings.seed)
     if settings.start:
-        started, config, _ = load_model(settings.start)
+        started, config, about = load_model(settings.start)
+        require_fold(settings.start, about, settings.dataset, settings.fold)
         if config.cascades == 1:  # then each network of a longer cascade begins as a copy of the one
             if config.network == "vtn":  # whose stems each move by 1/cascades of what their head says
                 started.dense[0].get_parameter("head.weight").data *= settings.cascades

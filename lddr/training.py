@@ -255,8 +255,7 @@ class _Run:
             )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
-        self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
-        self.best, self.best_dice, self.figures = state["best"], state["best_dice"], state["figures"]
+        vars(self).update({name: state[name] for name in KEPT})
 
     def add(self, figures: dict[str, float]) -> None:
         self.log.append({"step": self.step, "seconds": round(self.seconds, 1)} | figures)

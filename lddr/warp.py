@@ -18,8 +18,7 @@ from torch import Tensor
 def identity_grid(size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
     """Voxel coordinates of every voxel of a grid of size (D, H, W); chapter 02 begins with them.
 
-    Returns:
-        `[1, 3, D, H, W]` float32; channel i holds the index along axis i, in voxels.
+    `[1, 3, D, H, W]` float32; channel i holds the index along axis i, in voxels.
     """
     axes = [torch.arange(n, dtype=torch.float32, device=device) for n in size]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0)
@@ -146,11 +145,8 @@ def resize_displacement(displacement: Tensor, size: Sequence[int]) -> Tensor:
 def invert(displacement: Tensor, iterations: int = 50) -> tuple[Tensor, Tensor]:
     """The displacement that undoes `displacement`, by fixed-point iteration.
 
-    The inverse v satisfies `v(x) = -u(x + v(x))`; starting from v = 0 the right-hand side is applied `iterations`
-    times, which converges where u changes by less than one voxel per voxel.
-
-    Args:
-        displacement: u, `[B, 3, D, H, W]`, voxels.
+    The inverse v of u, `[B, 3, D, H, W]`, voxels, satisfies `v(x) = -u(x + v(x))`; starting from v = 0 the right-hand
+    side is applied `iterations` times, which converges where u changes by less than one voxel per voxel.
 
     Returns:
         v, like u, and the residual `|v(x) + u(x + v(x))|`, `[B, D, H, W]`, voxels: look at it before you trust v

@@ -5,7 +5,23 @@ from synthetic import ellipsoids, small_model
 
 from lddr.adapt import adapt
 from lddr.losses import corrcoef_loss
-from lddr.training import FitConfig
+from lddr.training import FitConfig, reconstruction_loss
+
+
+def test_it_adapts_the_network_as_it_will_be_used() -> None:
+    """One step of Adam after two repeats is one step of the gradient that two repeats have."""
+    images = ellipsoids(2)
+    moving, fixed = images[:1], images[1:]
+    config, model = FitConfig(steps=1, learning_rate=1e-3, smoothness=0.5), small_model()
+    ours = adapt(model, moving, fixed, config, repeats=2)
+    loss = torch.stack(list(reconstruction_loss(model(moving, fixed, 2), fixed, config).values())).sum()
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    loss.backward()
+    optimizer.step()
+    theirs = model.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.state_dict().items())
+    once = adapt(small_model(), moving, fixed, config).state_dict()
+    assert not all(torch.equal(value, theirs[name]) for name, value in once.items())
 
 
 def test_the_pair_fits_better_and_the_model_stays_as_it_was() -> None:

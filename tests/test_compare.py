@@ -1,19 +1,29 @@
 """Paired comparison: exact where the answer is known, and an interval that covers as often as it says."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_ind, ttest_rel
 
 from lddr.compare import compare, dice_table
 
+COUPLES = [(2 * i, 2 * i + 1) for i in range(15)]
+RING = [(i, (i + 1) % 24) for i in range(24)]
+FOLDS = [pair for k in range(4) for pair in permutations(range(4 * k, 4 * k + 4), 2)]
 
-def records(values: np.ndarray) -> list[dict]:
-    """`[pairs, seeds]` as records."""
-    names = [(f"s{i}", f"s{i + 1}") for i in range(len(values))]
+
+def records(values: np.ndarray, pairs: list[tuple[int, int]] | None = None) -> list[dict]:
+    """`[pairs, seeds]` as records, one a seed; pairs that share nobody if none are given."""
+    names = [(f"s{m}", f"s{f}") for m, f in pairs or [(2 * i, 2 * i + 1) for i in range(len(values))]]
     return [
         {"rows": [{"moving": m, "fixed": f, "dice": v} for (m, f), v in zip(names, column, strict=True)]}
         for column in values.T
     ]
+
+
+def interval(found: dict[str, float]) -> list[float]:
+    return [found["low"], found["high"], found["p"]]
 
 
 def test_the_table_has_a_row_a_pair_and_a_column_a_seed() -> None:
@@ -27,14 +37,74 @@ def test_a_constant_gain_on_every_pair_and_seed_has_no_spread() -> None:
     assert [found[k] for k in ("gain", "low", "high")] == pytest.approx([0.02] * 3)
     assert found["p"] < 0.001
     assert compare(records(base), records(base)) == {"gain": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    flat = np.full((12, 1), 0.5)
+    assert compare(records(flat + 0.25), records(flat)) == {"gain": 0.25, "low": 0.25, "high": 0.25, "p": 0.0}
 
 
-def test_with_one_seed_the_interval_is_that_of_a_paired_t_test() -> None:
+def test_pairs_that_share_nobody_and_one_seed_are_a_paired_t_test() -> None:
     generator = np.random.default_rng(1)
-    base = generator.normal(0.7, 0.1, (400, 1))
+    base = generator.normal(0.7, 0.1, (15, 1))
     ours = base + generator.normal(0.01, 0.05, base.shape)
-    found, expected = compare(records(ours), records(base)), ttest_rel(ours[:, 0], base[:, 0]).confidence_interval()
-    assert [found["low"], found["high"]] == pytest.approx([expected.low, expected.high], abs=5e-4)
+    found, expected = compare(records(ours), records(base)), ttest_rel(ours[:, 0], base[:, 0])
+    ends = expected.confidence_interval()
+    assert interval(found) == pytest.approx([ends.low, ends.high, expected.pvalue])
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(3, 3), (2, 5)])
+def test_pairs_that_agree_and_several_seeds_are_the_t_test_of_welch(ours, theirs) -> None:
+    generator = np.random.default_rng(2)
+    a, b = generator.normal(0.71, 0.004, ours), generator.normal(0.70, 0.001, theirs)
+    hard = np.linspace(-0.2, 0.2, 15)[:, None]  # a pair is hard for everybody
+    expected = ttest_ind(a, b, equal_var=False)
+    ends = expected.confidence_interval()
+    assert interval(compare(records(a + hard), records(b + hard))) == pytest.approx(
+        [ends.low, ends.high, expected.pvalue], abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("pairs", [COUPLES, RING, FOLDS], ids=["couples", "ring", "folds"])
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("people", [0.0, 0.02], ids=["pairs-only", "people-too"])
+def test_the_interval_covers_the_truth_as_often_as_it_says(pairs, seeds, people) -> None:
+    """Differences with a part of each person, a part of the pair and one of the seed; 600 worlds."""
+    generator = np.random.default_rng(3)
+    m, f = np.array(pairs).T
+    covered = []
+    for _ in range(600):
+        person = generator.normal(0, people, max(map(max, pairs)) + 1)
+        sides = []
+        for share in (1, 0):
+            noise = generator.normal(0, 0.02, (len(pairs), seeds)) + (seeds > 1) * generator.normal(0, 0.01, seeds)
+            sides.append(records(0.7 + share * (0.01 + person[m] + person[f])[:, None] + noise, pairs))
+        found = compare(*sides)
+        covered.append(found["low"] <= 0.01 <= found["high"])
+    assert 0.93 <= np.mean(covered) <= 0.995
+
+
+def test_people_who_are_in_many_pairs_widen_the_interval() -> None:
+    """One and the same gain on every pair of one person: not the word of six pairs, but of one person."""
+    m, f = np.array(FOLDS).T
+    generator = np.random.default_rng(4)
+    person, base = generator.normal(0, 0.05, 16), np.full((len(FOLDS), 1), 0.7)
+    ours = base + (person[m] + person[f])[:, None]
+    found = compare(records(ours, FOLDS), records(base, FOLDS))
+    naive = ttest_rel(ours[:, 0], base[:, 0]).confidence_interval()
+    assert found["high"] - found["low"] > 1.7 * (naive.high - naive.low)
+
+
+def test_two_people_tell_nothing() -> None:
+    found = compare(
+        records(np.array([[0.8], [0.8]]), [(0, 1), (1, 0)]), records(np.full((2, 1), 0.7), [(0, 1), (1, 0)])
+    )
+    assert found == {"gain": pytest.approx(0.1), "low": -np.inf, "high": np.inf, "p": 1.0}
+
+
+def test_p_and_interval_never_disagree() -> None:
+    generator = np.random.default_rng(5)
+    for _ in range(200):
+        sides = [records(generator.normal(0.7, 0.05, (len(RING), 2)) + g, RING) for g in (generator.normal(0, 0.02), 0)]
+        found = compare(*sides)
+        assert (found["p"] < 0.05) == (found["low"] > 0 or found["high"] < 0)
 
 
 def test_luck_of_the_seed_widens_the_interval() -> None:

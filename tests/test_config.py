@@ -22,6 +22,7 @@ from lddr.training import FitConfig
         ({"mirror": "yes"}, "Parameter 'mirror' is 'yes': input should be a valid boolean."),
         ({"learning_rate": "1e-3"}, "Parameter 'learning_rate' is '1e-3': input should be a valid number."),
         ({"learning_rate": 0.0}, "Parameter 'learning_rate' is 0.0: input should be greater than 0."),
+        ({"smoothness": float("inf")}, "Parameter 'smoothness' is inf: input should be a finite number."),
         ({"augmentation": 1.5}, "Parameter 'augmentation' is 1.5: input should be less than or equal to 1."),
         ({"schedule": "line"}, "Parameter 'schedule' is 'line': input should be 'cosine', 'paper' or 'released_none'."),
     ],

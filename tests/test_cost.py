@@ -148,6 +148,7 @@ def test_parameters_in_the_record_are_those_of_the_claims():
     [
         (["--runs", "3"], "--runs: found '3', expected a whole number from 7 up"),
         (["--size", "many"], "--size: found 'many', expected a whole number from 32 up"),
+        (["--size", "64"], "--size is 64, but the book's own records are of 128 voxels a side: give --out too"),
         (["--threads", "100000"], "--threads: found '100000', expected a whole number from 1 to"),
     ],
 )

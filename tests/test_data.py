@@ -1,6 +1,7 @@
 """From files to cohorts: orientation, grids, normalisation, pairs, the split, and files that must be refused."""
 
 import gzip
+import re
 
 import nibabel as nib
 import numpy as np
@@ -20,7 +21,7 @@ from lddr.data import (
     to_grid,
     write_nifti,
 )
-from lddr.data.grid import check_extent
+from lddr.data.grid import check_extent, read_on_grids
 from lddr.data.hippocampus import split_ids
 from lddr.errors import InputError
 
@@ -221,6 +222,14 @@ BAD = {
         "the header's affine is not usable, so voxel sizes are unknown.",
     ),
     "absent": (lambda p, v: None, "there is no such file."),
+    "colours": (
+        lambda p, v: save(p, np.zeros(v.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])),
+        "the voxels are of the type [('R', 'u1'), ('G', 'u1'), ('B', 'u1')]; expected one real number each.",
+    ),
+    "complex": (
+        lambda p, v: save(p, v.astype(np.complex64)),
+        "the voxels are of the type complex64; expected one real number each.",
+    ),
 }
 
 
@@ -242,6 +251,53 @@ def test_labels_must_be_whole_numbers_and_of_their_image_s_shape(tmp_path, volum
     labels = save(tmp_path / "labels.nii.gz", np.ones((7, 9, 12), np.uint8))
     with pytest.raises(InputError, match=r"the labels have shape \(7, 9, 12\), their image .* has \(7, 9, 11\)"):
         read_labels(labels, image)
+
+
+@pytest.mark.parametrize(
+    ("values", "most", "found"),
+    [([0, 40000], 32767, "0 to 40000"), ([-1, 2], 32767, "-1 to 2"), ([0, 300], 255, "0 to 300")],
+)
+def test_labels_that_would_not_fit_are_refused_and_not_changed(tmp_path, values, most, found):
+    array = np.zeros((4, 5, 6), np.int32)
+    array[0, 0, :2] = values
+    path = save(tmp_path / "labels.nii.gz", array)
+    with pytest.raises(InputError, match=re.escape(f"{path}: expected labels from 0 to {most}, found {found}.")):
+        read_labels(path, most=most)
+    array[0, 0, :2] = 0, most
+    assert np.array_equal(read_labels(save(path, array), most=most).array, array)
+
+
+def test_a_cohort_refuses_labels_beyond_a_byte_and_does_not_change_them(tmp_path, volume):
+    image = save(tmp_path / "image.nii.gz", volume)
+    labels = (volume > 0.5).astype(np.int16)
+    for value in (255, 256):  # 256 would become background
+        path = save(tmp_path / "labels.nii.gz", value * labels)
+        grids = ([(image, path)], (16, 16, 16), lambda image, _: grid_affine(image, (16, 16, 16), 1.0))
+        if value > 255:
+            with pytest.raises(InputError, match=f"{re.escape(str(path))}: expected labels from 0 to 255"):
+                read_on_grids(*grids)
+        else:
+            assert (read_on_grids(*grids)[1] == value).sum() == labels.sum()
+
+
+def test_labels_must_lie_where_their_image_does(tmp_path, volume):
+    """Whatever the order of the axes on disk, and a rounded header is near enough."""
+    affine = np.array([[0.0, -2, 0, 50], [1.5, 0, 0, -30], [0, 0, 3, 10], [0, 0, 0, 1]])
+    image = read_image(save(tmp_path / "image.nii.gz", volume, affine))
+    labels = nib.Nifti1Image((volume > 0.5).astype(np.uint8), affine + 1e-3 * np.eye(4))
+    turned = labels.as_reoriented(nib.orientations.axcodes2ornt("PSR"))
+    nib.save(turned, tmp_path / "labels.nii.gz")
+    assert turned.shape != image.file_shape
+    assert np.array_equal(read_labels(tmp_path / "labels.nii.gz", image).array, image.array > 0.5)
+    shifted = affine.copy()
+    shifted[0, 3] += 2  # one voxel to the right
+    path = save(tmp_path / "labels.nii.gz", (volume > 0.5).astype(np.uint8), shifted)
+    sentence = f"{path}: the labels have shape (7, 9, 11), their image {image.path} has (7, 9, 11), and their affines "
+    with pytest.raises(InputError, match=re.escape(sentence + "differ.")):
+        read_labels(path, image)
+    cropped = save(tmp_path / "labels.nii.gz", np.ones((6, 9, 11), np.uint8), affine)  # (9, 6, 11) once in RAS order
+    with pytest.raises(InputError, match=r"have shape \(6, 9, 11\), their image .* has \(7, 9, 11\)"):
+        read_labels(cropped, image)
 
 
 def test_a_scan_of_another_extent_is_refused(tmp_path, volume):

@@ -9,10 +9,12 @@ import pytest
 import torch
 from scipy import ndimage
 
+from lddr import cli, runs
 from lddr.data import load_cohort
 from lddr.data.liver import SIDES, fold_ids, window
 from lddr.errors import InputError
 from lddr.evaluate import on_finer_grid
+from lddr.models import load_model, save_model
 from lddr.warp import resize_displacement, warp
 
 SHAPE, SPACING = (40, 40, 16), (8.0, 8.0, 20.0)
@@ -144,10 +146,8 @@ def test_a_scan_without_anything_or_without_a_liver_is_named(tmp_path, name, kin
         load_cohort(name, "test", tmp_path, size=(17, 17, 17))
 
 
-def test_a_run_on_one_fold_is_measured_on_the_finer_grid(tmp_path, monkeypatch) -> None:
+def test_a_run_on_one_fold_is_measured_on_the_finer_grid(tmp_path, monkeypatch, capsys) -> None:
     """Through the command line: ordered pairs, the fold's own subjects, figures of the fine grid, fewer to train on."""
-    from lddr import cli
-
     write_set(tmp_path, [i for fold in range(4) for i in fold_ids("test", fold)], grow=2)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LDDR_DATA", str(tmp_path))
@@ -173,6 +173,10 @@ def test_a_run_on_one_fold_is_measured_on_the_finer_grid(tmp_path, monkeypatch) 
     assert stiff["jacobian_std"] < 0.5 * loose["jacobian_std"]
     assert cli.main(["evaluate", *words, "--adapt", "3", "--smoothness", "-1", "--json", "no.json"]) == 2
     assert not (tmp_path / "no.json").exists()
+    capsys.readouterr()
+    assert cli.main(["evaluate", *words, "--smoothness", "0.5", "--json", "no.json"]) == 2
+    assert "--smoothness is the weight of roughness in --adapt" in capsys.readouterr().err
+    assert not (tmp_path / "no.json").exists()
     assert record["split"] == {"train": 3, "validation": 2, "test": 4}
     assert len(record["rows"]) == 12
     assert {row["moving"] for row in record["rows"]} == set(fold_ids("test", 2))
@@ -180,3 +184,42 @@ def test_a_run_on_one_fold_is_measured_on_the_finer_grid(tmp_path, monkeypatch) 
     row = record["rows"][0]
     a, b = (fine.labels[fine.ids.index(row[which])].numpy() > 0 for which in ("moving", "fixed"))
     assert row["dice_initial"] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()), abs=1e-4)
+
+
+def test_a_model_is_tested_on_subjects_it_has_never_seen(tmp_path, monkeypatch, capsys) -> None:
+    """Its weights know their fold: it is the one that is taken, another one is refused, in training too."""
+    write_set(tmp_path, [i for fold in range(4) for i in fold_ids("test", fold)])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LDDR_DATA", str(tmp_path))
+    tiny = ["size=[32,32,32]", "steps=1", "width=2", "affine=none"]
+    assert cli.main(["train", "dataset=liver_mr", "fold=2", *tiny, "weights=w.safetensors"]) == 0
+    model, config, about = load_model("w.safetensors")
+    assert about["fold"] == 2
+    words = ["evaluate", "--model", "w.safetensors", "--json", "a.json", "--dataset"]
+
+    def tested() -> set[str]:
+        record = json.loads((tmp_path / "a.json").read_text())
+        (fold,) = re.findall(r"--fold (\d)", record["command"])
+        assert record["fold"] == int(fold)
+        assert {row["moving"] for row in record["rows"]} == set(fold_ids("test", record["fold"]))
+        return {row["moving"] for row in record["rows"]}
+
+    assert cli.main([*words, "liver_mr"]) == 0
+    assert not tested() & set(fold_ids("train", 2))
+    capsys.readouterr()
+    for dataset in ("liver_mr", "liver_mr_body"):  # the same people
+        assert cli.main([*words, dataset, "--fold", "0"]) == 2
+        sentence = "w.safetensors: trained for fold 2, this model has seen the test scans of fold 0."
+        assert capsys.readouterr().err == f"lddr: {sentence}\n"
+        monkeypatch.setattr(runs, "fit", lambda *_: pytest.fail("training began"))
+        for more in (["start=w.safetensors"], ["teacher=w.safetensors", "objective=l2"]):
+            assert cli.main(["train", f"dataset={dataset}", "fold=0", *tiny, *more]) == 2
+            assert capsys.readouterr().err == f"lddr: {sentence}\n"
+    for fold in (0, 1):  # older weights know nothing
+        save_model("w.safetensors", model, config, {name: about[name] for name in about if name != "fold"})
+        assert cli.main([*words, "liver_mr", *(["--fold", "1"] if fold else [])]) == 0
+        assert tested() == set(fold_ids("test", fold))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["evaluate", "--model", "w.safetensors", "--dataset", "simulated_brains", "--json", "b.json"]) == 0
+    assert json.loads((tmp_path / "b.json").read_text())["fold"] is None

@@ -1,6 +1,7 @@
 """From file to file: a model whose answer is known moves scans by known millimetres, on every kind of grid."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -9,10 +10,10 @@ import torch
 from scipy import ndimage
 
 from lddr.cli import main
-from lddr.data import read_image
+from lddr.data import read_image, read_labels
 from lddr.fields import for_itk, for_learn2reg, in_voxels
 from lddr.models import ModelConfig, build_model, save_model
-from lddr.register import register
+from lddr.register import PointMap, register
 
 SIZE, SPACING = [24, 24, 24], 2.0
 SHIFT = np.array([3.0, -2.0, 1.0])  # voxels of the model's grid; 6, -4 and 2 mm along the scan's axes in RAS order
@@ -182,6 +183,93 @@ def test_learn2reg_format_is_one_npz(tmp_path, model):
     assert np.load(tmp_path / "out" / "displacement.npz")["arr_0"].shape == (3, 48, 32, 20)
 
 
+@pytest.mark.parametrize("angle", [0.0, 0.3, 1.1])
+@pytest.mark.parametrize("codes", CODES.values())
+def test_a_map_that_moves_nothing_gives_the_whole_scan_back(tmp_path, codes, angle):
+    """Also its outermost planes, which rounding errors of an oblique affine push out by a billionth of a voxel."""
+    shape, affine, _ = grid(codes, angle=angle)
+    array = np.random.default_rng(0).random(shape, dtype=np.float32) + 1
+    nib.save(nib.Nifti1Image(array, affine), tmp_path / "scan.nii.gz")
+    scan = read_image(tmp_path / "scan.nii.gz")
+    world = PointMap(np.zeros((*shape, 3)), scan.file_affine).world
+    assert np.allclose(PointMap(world, scan.file_affine).warp(scan), array, atol=1e-4)
+
+
+def test_labels_that_fill_their_scan_fill_a_finer_grid_over_the_same_box(tmp_path):
+    """The outer half of the outermost voxels belongs to them."""
+    shape, affine, _ = grid(angle=0.3)
+    nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), affine), tmp_path / "labels.nii.gz")
+    labels, third = read_labels(tmp_path / "labels.nii.gz"), np.diag([1 / 3, 1 / 3, 1 / 3, 1])
+    third[:3, 3] = -1 / 3  # three voxels where there was one, the middle one at its centre
+    world = PointMap(np.zeros((*(3 * np.array(shape)), 3)), affine @ third).world
+    assert (PointMap(world, affine @ third).warp(labels, labels=True) == 1).all()
+    beyond = PointMap(world + affine[:3, 0] * shape[0], affine @ third)
+    assert not beyond.warp(labels, labels=True).any()
+
+
+def test_results_can_go_where_one_stands_and_nothing_of_an_earlier_run_stays(tmp_path, model, monkeypatch):
+    write(tmp_path / "fixed.nii.gz")
+    write(tmp_path / "moving.nii.gz")
+    nifti(ONES.astype(np.uint8))(tmp_path / "labels.nii.gz")
+    (tmp_path / "here" / "notes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    words = ["--out", "notes/..", "--moving-labels", tmp_path / "labels.nii.gz", "--format", "learn2reg"]
+    assert command(tmp_path, model[0], *words) == 0
+    made = sorted(p.name for p in (tmp_path / "here").iterdir())
+    assert made == ["displacement.npz", "notes", "warped.nii.gz", "warped_labels.nii.gz"]
+    assert command(tmp_path, model[0], "--out", ".") == 0
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["displacement.nii.gz", "notes", "warped.nii.gz"]
+
+
+def test_a_model_that_learnt_from_cut_scans_comes_with_a_warning(tmp_path, model, capsys):
+    write(tmp_path / "fixed.nii.gz")
+    write(tmp_path / "moving.nii.gz")
+    assert command(tmp_path, model[0]) == 0
+    assert capsys.readouterr().err == ""
+    config = ModelConfig(size=SIZE, width=2)
+    save_model(model[0], build_model(config, seed=0), config, {"spacing": SPACING, "dataset": "liver_mr_body"})
+    assert command(tmp_path, model[0]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("lddr: warning: this model learnt from scans cut and windowed")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/file.txt/figures.json", "/proc/figures.json"])
+def test_figures_that_could_not_be_written_are_not_even_made(tmp_path, monkeypatch, capsys, name):
+    if name.startswith("/proc") and not Path("/proc").is_dir():
+        pytest.skip("there is no /proc here")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file.txt").touch()
+    words = ["evaluate", "--dataset", "simulated_brains", "--model", "no_such_model", "--json", name]
+    assert main(words) == 2  # before it looks for the model
+    assert f"lddr: {name}: cannot be written, since " in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "taken").iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--subjects", "-45"], "--subjects: found '-45', expected a whole number from 2 up"),
+        (["--subjects", "0"], "--subjects: found '0', expected a whole number from 2 up"),
+        (["--fine", "0"], "--fine: found '0', expected a whole number from 16 up"),
+        (["--fold", "9"], "--fold: found '9', expected a whole number from 0 to 3"),
+        (["--adapt", "0"], "--adapt: found '0', expected a whole number from 1 up"),
+        (["--repeats", "0"], "--repeats: found '0', expected a whole number from 1 up"),
+        (["--repeats", "two"], "--repeats: found 'two', expected a whole number from 1 up"),
+        (["--fold", "2"], "--fold is 2, but hippocampus is not tested in folds; leave it out."),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(tmp_path, capsys, words, sentence):
+    words = [*words, "--json", str(tmp_path / "figures.json")]
+    try:
+        code = main(["evaluate", "--dataset", "hippocampus", "--model", "hippocampus", *words])
+    except SystemExit as left:
+        code = left.code
+    assert code == 2
+    assert sentence in capsys.readouterr().err
+
+
 def case(name, change, sentence):
     return pytest.param(change, sentence, id=name)
 
@@ -223,9 +311,15 @@ ONES = np.ones((48, 32, 20), np.float32)
             "{t}/labels.nii.gz: the labels have shape (47, 32, 20), their image {t}/moving.nii.gz has (48, 32, 20).",
         ),
         case(
+            "labels of another place",
+            lambda t: nib.save(nib.Nifti1Image(ONES.astype(np.uint8), np.eye(4)), t / "labels.nii.gz"),
+            "{t}/labels.nii.gz: the labels have shape (48, 32, 20), their image {t}/moving.nii.gz has (48, 32, 20), "
+            "and their affines differ.",
+        ),
+        case(
             "output is a file",
             lambda t: (t / "out").write_text("in the way"),
-            "{t}/out: results cannot be written here (File exists).",
+            "{t}/out: cannot be written, since {t}/out is no folder to write in.",
         ),
         case(
             "far too large",

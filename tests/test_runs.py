@@ -2,18 +2,23 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import h5py
+import nbformat
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
-from lddr import cli
+from lddr import cli, runs
 from lddr.complexity import count_macs, count_parameters
 from lddr.data import evaluation_pairs, load_cohort
 from lddr.evaluate import evaluate, summarise
 from lddr.models import ModelConfig, build_model, load_model, save_model
+from lddr.settings import Settings
 
+ROOT = Path(__file__).parent.parent
 SIZE = [32, 32, 32]
 TINY = [
     "dataset=simulated_brains",
@@ -53,6 +58,44 @@ def test_the_recorded_command_makes_the_same_figures_again(tmp_path, teacher, mo
     assert again["rows"] == record["rows"]
     seen = {name for row in record["log"] for name in row}
     assert ({"l_dis", "d_student", "d_teacher", "penalty", "gradient_norm"} <= seen) == (objective == "paper")
+
+
+def asked_for(record):
+    """What the notebook of a recorded command would run with: its own cell, then what the command says."""
+    program, notebook, _, option, values = shlex.split(record["command"])
+    assert (program, option) == ("papermill", "-y")
+    cells = nbformat.read(ROOT / notebook, as_version=4).cells
+    (cell,) = (cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    names = {}
+    exec(cell.source, names)
+    return Settings.from_notebook({k: v for k, v in names.items() if k != "__builtins__"} | yaml.safe_load(values))
+
+
+def test_the_command_of_a_notebook_s_record_asks_for_what_the_record_holds():
+    files = sorted((ROOT / "book" / "records").rglob("*.json"))
+    records = [json.loads(file.read_text()) for file in files]
+    records = [record for record in records if record["command"].startswith("papermill")]
+    assert len(records) == 3
+    for record in records:  # older records know fewer names
+        assert asked_for(record).model_dump().items() >= record["parameters"].items()
+
+
+def test_a_notebook_s_record_names_what_its_own_cell_has_otherwise(tmp_path, monkeypatch):
+    """A grid of 64 voxels and all subjects are the defaults of `Settings`, not those of chapter 06."""
+    settings = Settings(record=str(tmp_path / "it's a.json"))
+    test = load_cohort("simulated_brains", "test", size=[16] * 3, subjects=2)
+    model = build_model(ModelConfig(width=2))
+    rows = evaluate(model, test, evaluation_pairs(2))
+    runs.write_run(settings, "06_student", model, [{"step": 1, "seconds": 0.0, "loss": 1.0}], (test, test, test), rows)
+    assert asked_for(json.loads((tmp_path / "it's a.json").read_text())) == settings
+
+
+def test_a_teacher_that_is_not_asked_is_said(tmp_path, teacher, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *TINY, f"teacher={teacher}"]) == 0
+    assert "No teacher is asked: the objective is none." in capsys.readouterr().out
+    assert cli.main(["train", *TINY]) == 0
+    assert "teacher" not in capsys.readouterr().out
 
 
 def test_the_weights_give_the_recorded_figures_and_hold_no_trace_of_the_teacher(tmp_path, teacher, monkeypatch):
@@ -131,6 +174,10 @@ def test_a_store_is_made_on_the_way_and_gives_a_reproducible_run(tmp_path, teach
         (["fine_size=[40, 32, 32]"], "Simulated brains come on cubes"),
         (["size=[8, 8, 8]"], "Parameter 'size.0' is 8: input should be greater than or equal to 16"),
         (["weights=list.yaml/w.safetensors"], "list.yaml is no folder to write in"),
+        (["weights=taken"], "taken: cannot be written, since a folder has this name."),
+        (["folder=list.yaml"], "list.yaml: cannot be written, since "),
+        (["folder=list.yaml/run"], "list.yaml is no folder to write in"),
+        (["folder=/proc/run"], "/proc/run: cannot be written, since "),
         (["noise.yaml"], "noise.yaml: this is not YAML."),
         (["start=TEACHER"], "this is another network than the settings describe (network='vtn'"),
         (["stepz=3"], "There is no parameter 'stepz': did you mean 'steps'?"),
@@ -143,6 +190,8 @@ def test_mistakes_are_one_sentence(tmp_path, teacher, monkeypatch, capsys, words
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
     (tmp_path / "noise.yaml").write_bytes(bytes(range(128, 256)))
+    (tmp_path / "taken").mkdir()
+    monkeypatch.setattr(runs, "fit", lambda *_: pytest.fail("training began"))
     before = sorted(tmp_path.iterdir())
     words = [word.replace("TEACHER", str(teacher)) for word in words]
     for split in ("train", "validation", "test"):  # made on first use, with a bar

@@ -18,8 +18,8 @@ SIZE = (16, 18, 20)
 PAIRS = [(0, 1), (2, 0), (3, 1), (1, 2), (0, 3)]
 
 
-def cohort(size=SIZE, names="abcd"):
-    images = torch.rand(4, 1, *size, generator=torch.Generator().manual_seed(0))
+def cohort(size=SIZE, names="abcd", seed=0):
+    images = torch.rand(4, 1, *size, generator=torch.Generator().manual_seed(seed))
     labels = torch.zeros(4, 1, *size, dtype=torch.uint8)
     return Cohort("made up", "train", tuple(names), images, labels, {1: "one"}, 1.0, "none")
 
@@ -82,6 +82,7 @@ def test_interrupted_extraction_goes_on_and_computes_nothing_twice(tmp_path, mon
         (lambda: (make_teacher(1), cohort()), "teacher"),
         (lambda: (make_teacher(), cohort(size=(16, 16, 16))), "grid"),
         (lambda: (make_teacher(), cohort(names="abce")), "subjects"),
+        (lambda: (make_teacher(), cohort(seed=1)), "subjects"),  # other images under the same names
     ],
 )
 def test_a_store_of_another_teacher_grid_or_cohort_is_refused_by_name(tmp_path, change, name):

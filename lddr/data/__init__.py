@@ -51,11 +51,10 @@ def load_cohort(
     if not root:
         script = "fetch_hippocampus" if name == "hippocampus" else "fetch_chaos"
         way = "as the page Datasets says" if name in SETS else f"with 'python data_scripts/{script}.py'"
-        raise InputError(
-            f"The scans of {name} are not shipped: get them {way}, then set LDDR_DATA to the folder that holds theirs."
-        )
+        missing = f"The scans of {name} are not shipped: get them {way}"
+        raise InputError(f"{missing}, then set LDDR_DATA to the folder that holds theirs.")
     if name == "hippocampus":
         return load_hippocampus(root, split, subjects=subjects, **more)
     if name in SETS:
         return load_published(root, name, split, subjects=subjects, **more)
-    return load_liver_mr(root, split, subjects=subjects, fold=fold, name=name, **more)
+    return load_liver_mr(root, name, split, subjects=subjects, fold=fold, **more)

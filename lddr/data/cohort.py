@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,13 @@ class Cohort:
         return tuple(self.images.shape[2:])
 
 
+def part_of(parts: dict[str, Any], split: str) -> Any:
+    """What belongs to a split; chapter 06. `InputError` if there is no split of this name."""
+    if split not in parts:
+        raise InputError(f"A split is one of {', '.join(parts)}, not '{split}'.")
+    return parts[split]
+
+
 Files = dict[str, tuple[Path, Path]]  # subject -> image and labels
 
 
@@ -80,11 +88,7 @@ def evaluation_pairs(n: int, kind: str = "ring") -> list[tuple[int, int]]:
 
 
 def random_pairs(n: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw `batch` pairs of two different ones of `n` subjects.
-
-    Returns:
-        Indices of moving and of fixed subjects, `[batch]` each.
-    """
+    """Draw `batch` pairs of two different ones of `n` subjects: indices of moving and of fixed ones, `[batch]` each."""
     moving = torch.randint(n, (batch,), generator=generator)
     other = torch.randint(1, n, (batch,), generator=generator)
     return moving, (moving + other) % n

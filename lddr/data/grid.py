@@ -92,7 +92,7 @@ def read_on_grids(
     images, labels = [], []
     for image_file, label_file in files:
         image = read_image(image_file)
-        label = read_labels(label_file, image)
+        label = read_labels(label_file, image, most=255)
         for scan in (image, label):
             if scan.array.min() == scan.array.max():
                 raise InputError(f"{scan.path}: all voxels are {scan.array.max():g}; expected an organ and its labels.")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lddr.data.cohort import Cohort, on_disk
+from lddr.data.cohort import Cohort, on_disk, part_of
 from lddr.data.grid import grid_affine, read_on_grids
 from lddr.errors import InputError
 
@@ -16,18 +16,12 @@ LABEL_NAMES = {1: "anterior hippocampus", 2: "posterior hippocampus"}
 
 
 def split_ids(split: str) -> list[str]:
-    """The subjects of one part of the fixed split, whether or not they are on this disk; chapter 06.
-
-    Args:
-        split: "train", "validation" or "test".
+    """The subjects of "train", "validation" or "test", by the fixed split, on this disk or not; chapter 06.
 
     Raises:
         InputError: another name.
     """
-    parts = json.loads((Path(__file__).parent / "splits" / "hippocampus.json").read_text())
-    if split not in parts:
-        raise InputError(f"A split is one of {', '.join(parts)}, not '{split}'.")
-    return parts[split]
+    return part_of(json.loads((Path(__file__).parent / "splits" / "hippocampus.json").read_text()), split)
 
 
 def load_hippocampus(root: str | Path, split: str, size: Sequence[int] = SIZE, subjects: int | None = None) -> Cohort:

@@ -13,7 +13,7 @@ import torch
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from lddr.data.cohort import Cohort, on_disk
+from lddr.data.cohort import Cohort, on_disk, part_of
 from lddr.data.grid import read_on_grids
 from lddr.data.nifti import Scan
 from lddr.errors import InputError
@@ -22,6 +22,7 @@ SIZE = (64, 64, 64)
 # Millimetres from the first to the last voxel centre along each side: room for every liver, or for every body. Cubes of
 # all sizes share their corners, so a displacement can be resized from one to another.
 SIDES = {"liver_mr": 256.0, "liver_mr_body": 352.0}
+IN_FOLDS = frozenset(SIDES)  # the sets that are tested in folds, which are of the same subjects
 FOLDER = "CHAOS_MR_T2SPIR"
 LICENCE = "CC BY-NC-SA 4.0; Kavur et al. 2021, Medical Image Analysis 69:101950; doi:10.5281/zenodo.3362844"
 LABEL_NAMES = {1: "liver"}  # the set also labels two kidneys and the spleen, which the cube around a liver cuts
@@ -42,10 +43,7 @@ def fold_ids(split: str, fold: int) -> list[str]:
         raise InputError(f"A fold of liver_mr is one of 0 to {len(folds) - 1}, not {fold}.")
     test, validation = folds[fold], folds[(fold + 1) % len(folds)][:2]
     train = [i for part in folds for i in part if i not in test and i not in validation]
-    parts = {"train": train, "validation": validation, "test": test}
-    if split not in parts:
-        raise InputError(f"A split is one of {', '.join(parts)}, not '{split}'.")
-    return parts[split]
+    return part_of({"train": train, "validation": validation, "test": test}, split)
 
 
 def box_centre(mask: np.ndarray) -> np.ndarray:
@@ -77,22 +75,17 @@ def window(images: Tensor) -> Tensor:
 
 
 def load_liver_mr(
-    root: str | Path,
-    split: str,
-    size: Sequence[int] = SIZE,
-    subjects: int | None = None,
-    fold: int = 0,
-    name: str = "liver_mr",
+    root: str | Path, name: str, split: str, size: Sequence[int] = SIZE, subjects: int | None = None, fold: int = 0
 ) -> Cohort:
     """Read one part of one fold, each scan laid on a cube about its liver, or about its body; chapter 09.
 
     Args:
         root: the folder that holds `CHAOS_MR_T2SPIR`.
+        name: "liver_mr" or "liver_mr_body".
         split: see `fold_ids`; subjects that are not on disk are left out.
         size: (D, H, W) of the cube, all sides equal.
         subjects: take only the first so many.
         fold: 0 to 3.
-        name: "liver_mr" or "liver_mr_body".
 
     Raises:
         InputError: no such folder, split or fold, another size, or a file that cannot be used.
@@ -109,10 +102,10 @@ def load_liver_mr(
     files = on_disk(named, subjects, split, folder)
 
     def place(image: Scan, label: Scan) -> np.ndarray:
-        if not (label.array == 1).any():
+        liver = label.array == 1
+        if not liver.any():
             raise InputError(f"{label.path}: no voxel holds 1, the label of the liver.")
-        mask = label.array == 1 if name == "liver_mr" else body(image.array)
-        return cube_affine(image, box_centre(mask), size, SIDES[name])
+        return cube_affine(image, box_centre(liver if name == "liver_mr" else body(image.array)), size, SIDES[name])
 
     images, labels = read_on_grids(files.values(), size, place)
     livers, spacing = (labels == 1).to(labels.dtype), SIDES[name] / (size[0] - 1)

@@ -48,6 +48,8 @@ def _load(path: str | Path) -> Scan:
         raise InputError(f"{path}: this is not a NIfTI file (expected .nii or .nii.gz).") from None
     except (EOFError, OSError, ValueError, zlib.error):
         raise InputError(f"{path}: the file is damaged or cut short; copy or download it again.") from None
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{path}: the voxels are of the type {array.dtype}; expected one real number each.")
     if array.size == 0:
         raise InputError(f"{path}: the volume is empty (shape {array.shape}).")
     if array.ndim > 3 and array.shape[3:] == (1,) * (array.ndim - 3):
@@ -70,7 +72,7 @@ def read_image(path: str | Path) -> Scan:
         A `Scan`, float32, in RAS order.
 
     Raises:
-        InputError: missing, damaged or not NIfTI; not 3-D; empty; NaN or infinite voxels; no usable affine.
+        InputError: missing, damaged or not NIfTI; colours; not 3-D; empty; NaN or infinite voxels; no usable affine.
     """
     scan = _load(path)
     array = scan.array.astype(np.float32)
@@ -80,26 +82,32 @@ def read_image(path: str | Path) -> Scan:
     return replace(scan, array=array)
 
 
-def read_labels(path: str | Path, image: Scan | None = None) -> Scan:
+def read_labels(path: str | Path, image: Scan | None = None, most: int = 32767) -> Scan:
     """Read a map of integer labels.
 
     Args:
         path: a `.nii` or `.nii.gz` file with one 3-D volume of whole numbers.
-        image: the scan it belongs to; if given, shapes must agree.
+        image: the scan it belongs to; if given, shapes and affines must agree.
+        most: the largest label it may hold.
 
     Returns:
         A `Scan`, int16, in RAS order.
 
     Raises:
-        InputError: as `read_image`; also values that are not whole numbers, or another shape than the image's.
+        InputError: as `read_image`; also values that are not whole numbers from 0 to `most`, or another shape or affine
+            than the image's.
     """
     scan = _load(path)
     array = scan.array
     if not np.isfinite(array).all() or (array != np.round(array)).any():
         raise InputError(f"{path}: expected whole numbers as labels, found other values (is this an intensity image?).")
-    if image is not None and array.shape != image.array.shape:
-        message = f"{path}: the labels have shape {array.shape}, their image {image.path} has {image.array.shape}."
-        raise InputError(message)
+    if array.min() < 0 or array.max() > most:
+        raise InputError(f"{path}: expected labels from 0 to {most}, found {array.min():.0f} to {array.max():.0f}.")
+    if image is not None:
+        same_place = np.allclose(scan.affine, image.affine, atol=1e-2)  # headers hold float32, or shorter
+        if not same_place or array.shape != image.array.shape:
+            found = f"{path}: the labels have shape {scan.file_shape}, their image {image.path} has {image.file_shape}"
+            raise InputError(f"{found}{'' if same_place else ', and their affines differ'}.")
     return replace(scan, array=array.astype(np.int16))
 
 

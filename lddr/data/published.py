@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import torch
 
-from lddr.data.cohort import Cohort
+from lddr.data.cohort import Cohort, part_of
 from lddr.errors import InputError
 
 SIZE = (128, 128, 128)
@@ -67,15 +67,12 @@ def load_published(
     """
     test, training = SETS[name]
     parts = {"train": slice(HELD_OUT, None), "validation": slice(HELD_OUT), "test": slice(None)}
-    if split not in parts:
-        raise InputError(f"A split is one of {', '.join(parts)}, not '{split}'.")
+    part = part_of(parts, split)
     files = [Path(root) / FOLDER / file for file in ([test] if split == "test" else training)]
     for file in files:
         if not file.exists():
-            raise InputError(
-                f"{file}: expected a file of the preprocessed sets here; the page Datasets says where they are."
-            )
-    scans = [(file, scan) for file in files for scan in scan_names(file)][parts[split]][:subjects]
+            raise InputError(f"{file}: expected a file of the preprocessed sets here; see the page Datasets.")
+    scans = [(file, scan) for file in files for scan in scan_names(file)][part][:subjects]
     images = torch.zeros(len(scans), 1, *size)
     labels = torch.zeros(len(scans), 1, *size, dtype=torch.uint8)
     for i, (file, scan) in enumerate(scans):

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lddr.augment import bspline_weights
-from lddr.data.cohort import Cohort
+from lddr.data.cohort import Cohort, part_of
 from lddr.data.grid import grid_affine, to_grid
 from lddr.data.nifti import Scan
 from lddr.errors import InputError
@@ -144,15 +144,13 @@ def load_simulated_brains(
     Raises:
         InputError: another split, or a size out of range.
     """
-    if split not in SPLITS:
-        raise InputError(f"A split is one of {', '.join(SPLITS)}, not '{split}'.")
-    size = tuple(size)
+    indices, size = part_of(SPLITS, split)[:subjects], tuple(size)
     if len(size) != 3 or not all(16 <= n <= 160 for n in size) or len(set(size)) > 1:
         raise InputError(f"Simulated brains come on cubes of 16 to 160 voxels a side, not {'x'.join(map(str, size))}.")
     folder = Path(os.environ.get("LDDR_CACHE") or user_cache_dir("lddr"))
     folder = folder / "simulated_brains" / f"v{VERSION}-seed{seed}-{size[0]}"
     folder.mkdir(parents=True, exist_ok=True)
-    files = {i: folder / f"{i:03}.pt" for i in SPLITS[split][:subjects]}
+    files = {i: folder / f"{i:03}.pt" for i in indices}
     missing = [i for i, file in files.items() if not file.exists()]
     for i in tqdm(missing, desc=f"simulating {split} brains", unit="subject", disable=not missing):
         part = folder / f"{i:03}.pt.{os.getpid()}.part"
