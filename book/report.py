@@ -67,7 +67,8 @@ def three_cascades() -> dict[str, tuple[Records, str, Records] | None]:
     sides: dict[str, tuple[Records, str, Records] | None] = {}
     for name, title in DATASETS.items():
         methods = by_method(name)
-        aldk, heavy = methods.get("LDR + ALDK, 3 cascades"), [m for m in methods if m.startswith("RCN, VTN, 3")]
+        aldk = methods.get("LDR + ALDK, 3 cascades")
+        heavy = [m for m in methods if re.match("RCN, VTN, 3(?!.*adapted)", m)]
         best = max(heavy, key=lambda m: mean(r["test"]["dice_mean"] for r in methods[m]), default="")
         sides[title] = (aldk, best, methods[best]) if aldk and best else None
     return sides

@@ -165,6 +165,7 @@ def liver_runs(fold: int) -> dict[str, list[str]]:
     for cascades, smoothness in ((1, "1.0"), (3, "0.5")):
         how = ("--surfaces", "--adapt", "50", "--smoothness", smoothness)
         measure(f"adapted_{cascades}cas", f"beyond_{cascades}cas_none", *how)
+    measure("adapted_teacher_3cas", "teacher_3cas", *how)
     for model in ("beyond_1cas_none", "beyond_3cas_none"):  # how well are pairs of TRAINING subjects registered?
         measure(f"seen_{model}", model, "--split", "train")
     for subjects in TRAIN_SUBJECTS:

@@ -25,6 +25,7 @@ METHODS = {
     **{f"LDR, best recipe, {in_words(n)}": rf"beyond_{n}cas_none(_seed\d)?" for n in (1, 2, 3)},
     **{f"LDR, best recipe with l2, {in_words(n)}": rf"beyond_{n}cas_l2(_seed\d)?" for n in (1, 2, 3)},
     **{f"LDR, best recipe, {in_words(n)}, adapted to each pair": f"adapted_{n}cas" for n in (1, 3)},
+    "RCN, VTN, 3 cascades, adapted to each pair": "adapted_teacher_3cas",
 }
 
 

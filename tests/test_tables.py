@@ -259,6 +259,7 @@ PATTERNS = {
     "LDR, best recipe, N": r"beyond_Ncas_none(_seed\d)?",
     "LDR, best recipe with l2, N": r"beyond_Ncas_l2(_seed\d)?",
     "LDR, best recipe, N, adapted to each pair": "adapted_Ncas",
+    "RCN, VTN, N, adapted to each pair": "adapted_teacher_Ncas",
     "LDR, N, adapted to each pair": "no record, this row is measured while the chapter runs",
 }
 REFERENCE = "RCN, VTN, 3 cascades"
