@@ -162,10 +162,12 @@ def liver_runs(fold: int) -> dict[str, list[str]]:
     for cascades in (2, 3):
         add(f"beyond_{cascades}cas_none", cascades=cascades, **growing)
     # Roughness weighs as in training; twice that for one cascade, which folds over 1 % of validation voxels otherwise.
-    for cascades, smoothness in ((1, "1.0"), (3, "0.5")):
-        how = ("--surfaces", "--adapt", "50", "--smoothness", smoothness)
-        measure(f"adapted_{cascades}cas", f"beyond_{cascades}cas_none", *how)
-    measure("adapted_teacher_3cas", "teacher_3cas", *how)
+    for name, model, smoothness in (
+        ("adapted_1cas", "beyond_1cas_none", "1.0"),
+        ("adapted_3cas", "beyond_3cas_none", "0.5"),
+        ("adapted_teacher_3cas", "teacher_3cas", "0.5"),
+    ):
+        measure(name, model, "--surfaces", "--adapt", "50", "--smoothness", smoothness)
     for model in ("beyond_1cas_none", "beyond_3cas_none"):  # how well are pairs of TRAINING subjects registered?
         measure(f"seen_{model}", model, "--split", "train")
     for subjects in TRAIN_SUBJECTS:

@@ -269,11 +269,15 @@ SETS = {"hippocampus": "hippocampus", "liver MR": "liver_mr", "liver MR, whole b
 SETS |= {name: name.lower() for name in ("SLIVER", "LiTS", "LSPIG", "LPBA")}
 
 
+def pattern_of(method):
+    """The names of a method's records, folds left out."""
+    found = re.search(r"(\d) cascades?", method)
+    return PATTERNS[method.replace(found[0], "N")].replace("N", found[1]) if found else PATTERNS[method]
+
+
 def records_of(dataset, method):
     """The rows of each run of a method."""
-    found = re.search(r"(\d) cascades?", method)
-    pattern = PATTERNS[method.replace(found[0], "N") if found else method]
-    return runs(dataset, pattern.replace("N", found[1]) if found else pattern)
+    return runs(dataset, pattern_of(method))
 
 
 def holm(p_values):
@@ -306,9 +310,8 @@ def seconds_of_shape(dataset, methods, method):
     """The median over the lines of one network, whatever it was trained with; a tool or an adapted one has its own."""
 
     def shape(name):
-        found = re.search(r"(\d) cascades?", name)
-        pattern = PATTERNS[name.replace(found[0], "N") if found else name].replace("N", found[1] if found else "N")
-        files = [f for f in (RECORDS / dataset).glob("*.json") if re.fullmatch(pattern, f.stem.partition("_fold")[0])]
+        files = (RECORDS / dataset).glob("*.json")
+        files = [f for f in files if re.fullmatch(pattern_of(name), f.stem.partition("_fold")[0])]
         known = json.loads(files[0].read_text()).get("parameters")
         named = ("network", "affine", "cascades", "width", "levels", "size")
         return name if known is None or "adapted" in name else tuple(str(known.get(k)) for k in named)
