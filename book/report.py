@@ -281,7 +281,7 @@ def claims_table(findings: dict[str, Finding]) -> str:
     """The report's first table: a row for each claim."""
     lines = ["| claim | the posts say (*the paper's*) | measured here | verdict | why |", "| --- " * 5 + "|"]
     for name, (text, _) in CLAIMS.items():
-        measured = findings[name].measured.replace("; ", "<br>")
+        measured = "".join(f'<span class="measured">{part}</span>' for part in findings[name].measured.split("; "))
         judged = f"{verdict(name, findings[name])} | {WHY[name]}"
         lines.append(f"| [{name}](#{name.lower()}) | {text} | {measured} | {judged} |")
     return "\n".join(lines)
