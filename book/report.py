@@ -29,6 +29,11 @@ class Finding(NamedTuple):
     verdict: str
     rule: str
 
+    @property
+    def parts(self) -> list[str]:
+        """The measurements one by one."""
+        return self.measured.split("; ")
+
 
 def threads(record: dict[str, Any]) -> str:
     """The threads of a timing in words."""
@@ -281,7 +286,7 @@ def claims_table(findings: dict[str, Finding]) -> str:
     """The report's first table: a row for each claim."""
     lines = ["| claim | the posts say (*the paper's*) | measured here | verdict | why |", "| --- " * 5 + "|"]
     for name, (text, _) in CLAIMS.items():
-        measured = "".join(f'<span class="measured">{part}</span>' for part in findings[name].measured.split("; "))
+        measured = "".join(f'<span class="measured">{part}</span>' for part in findings[name].parts)
         judged = f"{verdict(name, findings[name])} | {WHY[name]}"
         lines.append(f"| [{name}](#{name.lower()}) | {text} | {measured} | {judged} |")
     return "\n".join(lines)
@@ -289,7 +294,7 @@ def claims_table(findings: dict[str, Finding]) -> str:
 
 def section(claim: str, finding: Finding) -> str:
     """What stands under the heading of one claim, before the prose."""
-    measured = "\n".join(f"- {part[0].upper()}{part[1:]}" for part in finding.measured.split("; "))
+    measured = "\n".join(f"- {part[0].upper()}{part[1:]}" for part in finding.parts)
     return f"Verdict: {verdict(claim, finding)}.\n\n{measured}\n\n*Rule.* {finding.rule}"
 
 
