@@ -129,8 +129,8 @@ def test_what_is_not_there_is_said(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "sentence"),
     [
-        ("image", 7, "image_{i}.nii.gz: all voxels are 7; expected an organ and its labels."),
-        ("label", 0, "label_{i}.nii.gz: all voxels are 0; expected an organ and its labels."),
+        ("image", 7, "image_{i}.nii.gz: all voxels are 7; expected a scan with contrast."),
+        ("label", 0, "label_{i}.nii.gz: all voxels are 0; expected the labels of an organ."),
         ("label", 4, "label_{i}.nii.gz: no voxel holds 1, the label of the liver."),
     ],
 )

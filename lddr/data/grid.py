@@ -93,9 +93,8 @@ def read_on_grids(
     for image_file, label_file in files:
         image = read_image(image_file)
         label = read_labels(label_file, image, most=255)
-        for scan in (image, label):
-            if scan.array.min() == scan.array.max():
-                raise InputError(f"{scan.path}: all voxels are {scan.array.max():g}; expected an organ and its labels.")
+        if label.array.min() == label.array.max():
+            raise InputError(f"{label_file}: all voxels are {label.array.max()}; expected the labels of an organ.")
         affine = place(image, label)
         images.append(to_grid(normalise(image), affine, size))
         labels.append(to_grid(label, affine, size, labels=True).astype(np.uint8))

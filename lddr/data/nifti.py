@@ -72,13 +72,15 @@ def read_image(path: str | Path) -> Scan:
         A `Scan`, float32, in RAS order.
 
     Raises:
-        InputError: missing, damaged or not NIfTI; colours; not 3-D; empty; NaN or infinite voxels; no usable affine.
+        InputError: missing, damaged or not NIfTI; colours; not 3-D; empty or flat; NaN or infinite voxels; no usable affine.
     """
     scan = _load(path)
     array = scan.array.astype(np.float32)
     bad = array.size - np.count_nonzero(np.isfinite(array))
     if bad:
         raise InputError(f"{path}: {bad} of {array.size} voxels are NaN or infinite; expected finite intensities.")
+    if array.min() == array.max():
+        raise InputError(f"{path}: all voxels are {array.max():g}; expected a scan with contrast.")
     return replace(scan, array=array)
 
 
