@@ -158,6 +158,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     if options.smoothness is not None and not options.adapt:
         raise InputError("--smoothness is the weight of roughness in --adapt: give --adapt too, or neither.")
+    adapt = {"steps": options.adapt, "smoothness": options.smoothness}
+    adapt_with = FitConfig.check({k: v for k, v in adapt.items() if v is not None}) if options.adapt else None
     require_writable(options.json)
     model, config, about = _load(options)
     if options.dataset in IN_FOLDS:
@@ -169,11 +171,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     which = (options.dataset, options.split, options.root)
     cohort, *fine = (load_cohort(*which, size, options.subjects, fold=options.fold or 0) for size in sizes)
     pairs = evaluation_pairs(len(cohort), options.pairs)
-    adapt = {"steps": options.adapt, "smoothness": 1.0 if options.smoothness is None else options.smoothness}
     how = (options.repeats, options.labels, options.surfaces, True, fine[0] if fine else None)
-    rows = evaluate(model, cohort, pairs, *how, FitConfig.check(adapt) if options.adapt else None)
+    rows = evaluate(model, cohort, pairs, *how, adapt_with)
     summary = summarise(rows, cohort.label_names)
-    given = vars(options) | {"root": options.root and "$LDDR_DATA", "smoothness": options.adapt and adapt["smoothness"]}
+    given = vars(options) | {"root": options.root and "$LDDR_DATA", "smoothness": adapt_with and adapt_with.smoothness}
     left_out = ("run", "device", "surfaces")
     words = [f"--{name} {value}" for name, value in given.items() if value is not None and name not in left_out]
     command = " ".join(["lddr evaluate", *words, *["--surfaces"] * options.surfaces])

@@ -72,7 +72,7 @@ def read_image(path: str | Path) -> Scan:
         A `Scan`, float32, in RAS order.
 
     Raises:
-        InputError: missing, damaged or not NIfTI; colours; not 3-D; empty or flat; NaN or infinite voxels; no usable affine.
+        InputError: missing, damaged, not NIfTI; colours; not 3-D; empty, flat, NaN or infinite; no usable affine.
     """
     scan = _load(path)
     array = scan.array.astype(np.float32)
