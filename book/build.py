@@ -224,7 +224,8 @@ def smoke() -> None:
     for chapter in chapters():
         output, parameters = BUILD / "smoke" / chapter.name, NOTEBOOKS / "params" / "smoke.yaml"
         seconds, _ = execute(chapter, output, parameters)
-        if seconds > limit:
+        if seconds > limit:  # other work may have come to this machine since the start, so ask again how slow it is
+            limit = SMOKE_SECONDS * slowness()
             seconds, _ = execute(chapter, output, parameters)
         print(f"{chapter.stem}: {seconds:.0f} s", flush=True)
         if seconds > limit:
