@@ -393,6 +393,26 @@ def check_seen(method, people, column, text):
     assert float(text) == pytest.approx(wanted[column], abs=digits(text))
 
 
+def check_alike(length, column, text):
+    """A cell of VoxelMorph beside LDR, trained alike."""
+    names = {"1 cascade": "VoxelMorph + affine", "3 cascades": "RCN, VoxelMorph, 3 cascades"}[length], f"LDR, {length}"
+    heavy, light = (records_of("hippocampus", name) for name in names)
+    if column.startswith("times the"):
+        costs = recorded_costs()[1]
+        runs_of = f"voxelmorph_{length[0]}cas", f"student_{length[0]}cas_none_seed0"
+        files = [RECORDS / "hippocampus" / f"{name}.json" for name in runs_of]
+        sides = {
+            "times the weights": lambda: [json.loads(file.read_text())["weights"] for file in files],
+            "times the seconds": lambda: [costs[f"{name}, {length}"]["seconds"] for name in ("VoxelMorph", "LDR")],
+        }[column]()
+        assert float(text) == pytest.approx(sides[0] / sides[1], abs=digits(text))
+        return
+    gain, low, high, _ = gain_interval_p(heavy, light)
+    wanted = {"VoxelMorph": [values(heavy).mean()], "LDR": [values(light).mean()]}
+    wanted |= {"difference": [gain], "95 % interval": [low, high]}
+    assert numbers(text) == pytest.approx(wanted[column], abs=5.2e-4)
+
+
 def test_cells_of_chapter_09():
     seen = set()
     for _, table in tables_of("09_table1_comparison"):
@@ -403,6 +423,8 @@ def test_cells_of_chapter_09():
             check_drawn(table | {"rows": ours}, check_losses)
         elif names == ["method", "people"]:
             check_drawn(table, lambda index, *cell: check_seen(*index, *cell))
+        elif {"VoxelMorph", "LDR"} <= {*table["columns"]}:
+            check_drawn(table, lambda index, *cell: check_alike(*index, *cell))
         elif name == "overview":
             live = [column for column in table["columns"] if column.endswith(", live")]
             check_drawn(table, lambda index, *cell: check_overview(*index, *cell), (*live, *COUNTED))
