@@ -18,6 +18,7 @@ from download import fetch
 from monai.apps.datasets import DecathlonDataset
 
 from lddr.errors import InputError
+from lddr.files import atomic_write
 
 TASK = "Task04_Hippocampus"
 SPACE = 200e6  # bytes: archive and unpacked scans, with room to spare
@@ -39,12 +40,10 @@ def unpack(archive: Path, root: Path) -> int:
             if not (wanted and member.isfile() and parts[2].endswith(".nii.gz") and not parts[2].startswith(".")):
                 continue
             target = root.joinpath(*parts)
-            if not target.exists() or target.stat().st_size != member.size:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                temporary = target.with_name(f".{target.name}.part")
-                with temporary.open("wb") as out:
-                    shutil.copyfileobj(tar.extractfile(member), out)
-                os.replace(temporary, target)
+            content = tar.extractfile(member)
+            if content and (not target.exists() or target.stat().st_size != member.size):
+                with atomic_write(target) as part, part.open("wb") as out:
+                    shutil.copyfileobj(content, out)
             count += 1
     return count
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lddr.warp import affine_displacement, compose, compose_with_affine, warp
+from lddr.warping import affine_displacement, compose, compose_with_affine, warp
 
 
 @dataclass

@@ -10,7 +10,7 @@ from lddr.errors import InputError
 
 
 def require_writable(path: str | Path, folder: bool = False) -> None:
-    """Refuse (`InputError`), before hours of work, a file (or a folder for files) that cannot be made; chapter 06."""
+    """Refuse (`InputError`), before hours of work, a file (or a folder for files) that cannot be made."""
     place = Path(path).absolute()
     there = next(p for p in ([place] * folder + list(place.parents)) if os.path.exists(p))
     try:
@@ -22,8 +22,8 @@ def require_writable(path: str | Path, folder: bool = False) -> None:
 
 
 @contextmanager
-def written(path: str | Path) -> Iterator[Path]:
-    """A name to write to; it becomes `path` once all is written, what was there stays until then; chapter 06.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Hand out a name to write to; it becomes `path` once all is written, what was there stays until then.
 
     Raises:
         InputError: the folder cannot be made, or the file not be written.

@@ -60,7 +60,7 @@ def orthogonality(matrix: Tensor, eps: float = 1e-5) -> Tensor:
 
     A, `[B, 3, 3]` -> one number, mean over the batch.
 
-    Source: Zhao et al. 2020 (VTN), orthogonality loss; chapter 05.
+    Source: Zhao et al. 2020 (VTN), orthogonality loss.
     """
     gram = matrix.mT @ matrix + eps * torch.eye(3, device=matrix.device, dtype=matrix.dtype)
     s1 = torch.einsum("bii->b", gram)
@@ -72,6 +72,6 @@ def orthogonality(matrix: Tensor, eps: float = 1e-5) -> Tensor:
 def volume_change(matrix: Tensor) -> Tensor:
     """Price of an affine matrix A, `[B, 3, 3]`, that changes volume: `1/2 (det A - 1)^2`, mean over the batch.
 
-    Source: Zhao et al. 2020 (VTN), determinant loss; chapter 05.
+    Source: Zhao et al. 2020 (VTN), determinant loss.
     """
     return (torch.linalg.det(matrix) - 1).square().mean() / 2

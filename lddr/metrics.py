@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from lddr.warp import jacobian_determinant
+from lddr.warping import jacobian_determinant
 
 
 def overlap(a: Tensor, b: Tensor, labels: Sequence[int]) -> tuple[dict[int, float], dict[int, float]]:
@@ -53,7 +53,7 @@ def hd95(a: Tensor, b: Tensor, labels: Sequence[int], spacing: float = 1.0) -> d
 
 
 def regularity(displacement: Tensor) -> tuple[float, float]:
-    """How plausible a map is, by its Jacobian determinant (chapter 02); `displacement`: `[1, 3, D, H, W]`, voxels.
+    """How plausible a map is, by its Jacobian determinant (chapter 04); `displacement`: `[1, 3, D, H, W]`, voxels.
 
     Percent of voxels with determinant <= 0, and the determinant's standard deviation (released: `jacobian_det`).
     """

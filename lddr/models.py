@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from lddr.cascade import RecursiveCascade
 from lddr.config import Config
 from lddr.errors import InputError
-from lddr.files import written
+from lddr.files import atomic_write
 from lddr.networks import LDR, VTN, LDRReleased, LightAffine, VoxelMorph, VTNAffine
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -64,7 +64,7 @@ def save_model(
         half: store float16 (half the size; the loss in Dice is far below a thousandth).
     """
     weights = {k: v.detach().cpu().to(torch.float16 if half else v.dtype) for k, v in model.state_dict().items()}
-    with written(path) as part:
+    with atomic_write(path) as part:
         save_file(weights, part, {"model": config.model_dump_json(), "about": json.dumps(about)})
 
 
@@ -82,8 +82,9 @@ def load_model(name_or_path: str | Path) -> tuple[RecursiveCascade, ModelConfig,
     """
     path = Path(name_or_path)
     manifest = shipped_models()
-    if str(name_or_path) in manifest:
-        path = WEIGHTS / manifest[str(name_or_path)]["file"]
+    shipped = manifest.get(str(name_or_path), {})
+    if shipped:
+        path = WEIGHTS / shipped["file"]
     elif not path.is_file():
         raise InputError(f"{name_or_path}: neither a file nor a shipped model (those are {', '.join(manifest)}).")
     try:
@@ -95,6 +96,7 @@ def load_model(name_or_path: str | Path) -> tuple[RecursiveCascade, ModelConfig,
     except (SafetensorError, KeyError, OSError, json.JSONDecodeError, RuntimeError):  # the last: of another model
         message = f"{path}: not a model saved by lddr (expected a .safetensors file with its description)."
         raise InputError(message) from None
+    about |= {name: shipped[name] for name in ("recipe", "seed") if name in shipped}  # older weights do not say
     return model.eval(), config, about
 
 
@@ -104,7 +106,7 @@ def shipped_models() -> dict[str, dict[str, Any]]:
 
 
 def weights_hash(model: RecursiveCascade) -> str:
-    """SHA-256 of all weights, in order: two models with the same hash give the same displacements; chapter 05."""
+    """SHA-256 of all weights, in order: two models with the same hash give the same displacements."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode() + value.cpu().numpy().tobytes())

@@ -17,7 +17,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lddr.warp import jacobian_determinant
+from lddr.warping import jacobian_determinant
 
 Plane = Literal["sagittal", "coronal", "axial"]
 PLANES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -147,7 +147,7 @@ def show_training(log: Sequence[dict[str, float]], baseline: float | None = None
     """The loss of the training pairs and the Dice of the validation pairs, over steps.
 
     Args:
-        log: of `lddr.training.fit`.
+        log: of `lddr.train.loop.fit`.
         baseline: Dice before registration, drawn as a dashed line.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")

@@ -13,6 +13,8 @@ from hypothesis import settings
 from scipy import ndimage
 from torch import Tensor
 
+# Read when a tool is loaded, whichever test loads it first; `lddr.infer.classical` sets them too.
+os.environ |= {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "ANTS_RANDOM_SEED": "1"}
 torch.set_num_threads(1)  # bit-for-bit tests must not depend on the number of cores
 settings.register_profile("lddr", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.load_profile("lddr")

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from lddr.cascade import RecursiveCascade
 from lddr.models import ModelConfig, build_model
-from lddr.training import FitConfig
+from lddr.train.config import TrainConfig
 
 MODEL = ModelConfig(network="ldr", affine="light", cascades=1, width=4)
 # Everything that draws random numbers is switched on; checkpoints fall between validations.
-SHORT_RUN = FitConfig(
+SHORT_RUN = TrainConfig(
     steps=24,
     batch=2,
     augmentation=0.2,

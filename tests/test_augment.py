@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
-from lddr.augment import augment, bspline_weights, free_form_field
-from lddr.warp import warp
+from lddr.free_form import bspline_weights, free_form_field
+from lddr.train.augment import augment
+from lddr.warping import warp
 
 SIZE = (12, 20, 16)
 

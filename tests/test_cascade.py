@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lddr.cascade import RecursiveCascade
 from lddr.networks import LDR, LightAffine
-from lddr.warp import compose, warp
+from lddr.warping import compose, warp
 
 SIZE = (15, 18, 13)
 MATRIX = torch.tensor([[[0.95, 0.1, 0.0], [-0.05, 1.05, 0.08], [0.02, 0.0, 0.9]]])

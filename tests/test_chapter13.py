@@ -9,7 +9,7 @@ import pytest
 from papermill.exceptions import PapermillExecutionError
 from synthetic import ellipsoids
 
-from lddr.data import write_nifti
+from lddr.data.nifti import write_nifti
 from lddr.models import ModelConfig, build_model, load_model, save_model
 
 CHAPTER = Path(__file__).parent.parent / "notebooks" / "13_your_own_scans.ipynb"

@@ -1,14 +1,17 @@
 """Settings: every mistake gets one sentence that names the parameter, what was found and what would be right."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from lddr.config import read_parameters
 from lddr.errors import InputError
 from lddr.models import ModelConfig
-from lddr.settings import Settings
-from lddr.training import FitConfig
+from lddr.objective import LossWeights
+from lddr.train.config import FIELDS, PARTS, DistillConfig, RunConfig, TrainConfig
+from study.chapter import ChapterConfig
 
 
 @pytest.mark.parametrize(
@@ -22,14 +25,14 @@ from lddr.training import FitConfig
         ({"mirror": "yes"}, "Parameter 'mirror' is 'yes': input should be a valid boolean."),
         ({"learning_rate": "1e-3"}, "Parameter 'learning_rate' is '1e-3': input should be a valid number."),
         ({"learning_rate": 0.0}, "Parameter 'learning_rate' is 0.0: input should be greater than 0."),
-        ({"smoothness": float("inf")}, "Parameter 'smoothness' is inf: input should be a finite number."),
+        ({"learning_rate": float("inf")}, "Parameter 'learning_rate' is inf: input should be a finite number."),
         ({"augmentation": 1.5}, "Parameter 'augmentation' is 1.5: input should be less than or equal to 1."),
         ({"schedule": "line"}, "Parameter 'schedule' is 'line': input should be 'cosine', 'paper' or 'released_none'."),
     ],
 )
 def test_a_mistake_is_answered_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError) as error:
-        FitConfig.check(values)
+        TrainConfig.check(values)
     assert str(error.value) == sentence
 
 
@@ -54,26 +57,106 @@ def test_a_size_is_three_whole_numbers(size: Any) -> None:
 
 
 def test_right_values_are_kept_as_they_are() -> None:
-    config = FitConfig.check({"steps": 7, "learning_rate": 1, "schedule": "paper"})
+    config = TrainConfig.check({"steps": 7, "learning_rate": 1, "schedule": "paper"})
     assert (config.steps, config.learning_rate, config.schedule) == (7, 1, "paper")
-    assert config.batch == FitConfig().batch
-    assert FitConfig.check(config.model_dump()) == config
+    assert config.batch == TrainConfig().batch
+    assert TrainConfig.check(config.model_dump()) == config
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValidationError):
-        FitConfig().steps = 5
+        TrainConfig().steps = 5
 
 
-def test_no_name_means_two_things() -> None:
-    """`Settings` inherits both sets; a name in both would silently take the meaning of one."""
-    assert not FitConfig.model_fields.keys() & ModelConfig.model_fields.keys()
+def test_no_two_parts_of_a_run_use_one_name() -> None:
+    """A flat file names the settings of all parts side by side: a name in two of them would set both."""
+    assert FIELDS.keys() == RunConfig().flat().keys()
+    assert len(FIELDS) == sum(len(part.model_fields) for part in PARTS.values())
+    assert PARTS.keys() == RunConfig.model_fields.keys()
 
 
-def test_a_notebook_s_names_are_checked_and_split_up() -> None:
-    namespace = {"steps": 7, "width": 8, "dataset": "hippocampus", "_hidden": 1, "Path": object, "UPPER": 3}
-    settings = Settings.from_notebook(namespace)
-    assert settings.fit_config == FitConfig(steps=7)
-    assert settings.cascade_config == ModelConfig(width=8)
-    with pytest.raises(InputError, match="'stepps': did you mean 'steps'"):
-        Settings.from_notebook({"stepps": 7})
+def test_flat_values_reach_the_parts_that_know_them() -> None:
+    flat = {"steps": 7, "width": 8, "smoothness": 0.5, "gamma": 0.2, "dataset": "hippocampus", "teacher": "t"}
+    config = RunConfig.check(flat | {"record": "a.json"})
+    assert config.train == TrainConfig(steps=7)
+    assert config.model == ModelConfig(width=8)
+    assert config.loss == LossWeights(smoothness=0.5)
+    assert config.distill == DistillConfig(gamma=0.2)
+    assert (config.data.dataset, config.teaching.teacher, config.output.record) == ("hippocampus", "t", "a.json")
+    assert RunConfig.check(config.flat()) == config
+    changed = {name: value for name, value in config.flat().items() if value != RunConfig().flat()[name]}
+    assert changed == flat | {"record": "a.json"}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"smoothnes": 1.0}, "There is no parameter 'smoothnes': did you mean 'smoothness'?"),
+        (
+            {"stepz": 1, "widht": 2},
+            "There is no parameter 'stepz': did you mean 'steps'? There is no parameter 'widht': did you mean 'width'?",
+        ),
+        ({"gamma": 2.0}, "Parameter 'gamma' is 2.0: input should be less than or equal to 1."),
+        (
+            {"dataset": "livers"},
+            "Parameter 'dataset' is 'livers': the known data sets are simulated_brains, hippocampus, liver_mr, "
+            "liver_mr_body, sliver, lits, lspig, lpba.",
+        ),
+    ],
+)
+def test_a_mistake_in_a_run_is_answered_with_the_name_that_was_written(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError) as error:
+        RunConfig.check(values)
+    assert str(error.value) == sentence
+
+
+def written(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_words_are_read_as_numbers_lists_and_names_and_the_last_one_wins(tmp_path: Path) -> None:
+    first = written(tmp_path / "a.yaml", "steps: 5\nrecord: Größe 1.json\nsize: [32, 32, 32]\n")
+    second = written(tmp_path / "b.yaml", "steps: 6\nmirror: true\n")
+    words = ["learning_rate=1e-4", "teacher=null", "weights=a=b.safetensors", 'recipe="3"', "width=4"]
+    assert read_parameters([first, "width=2", second, *words]) == {
+        "steps": 6,
+        "record": "Größe 1.json",
+        "size": [32, 32, 32],
+        "width": 4,
+        "mirror": True,
+        "learning_rate": 1e-4,  # which YAML would take for a word
+        "teacher": None,
+        "weights": "a=b.safetensors",
+        "recipe": "3",
+    }
+    assert read_parameters(["steps=9", first])["steps"] == 5
+
+
+def test_what_a_shared_file_has_for_others_is_passed_over_and_said(tmp_path: Path, capsys: Any) -> None:
+    file = written(tmp_path / "all.yaml", "steps: 5\nmoving_file: a.nii.gz\nscans: null\nshared: true\n")
+    assert read_parameters([file], ["steps", "width"]) == {"steps": 5}
+    assert capsys.readouterr().out == f"{file}: not used here: moving_file, scans.\n"
+    assert read_parameters([file, "moving_file=b"], ["steps", "width"]) == {"steps": 5, "moving_file": "b"}, "a word"
+
+
+def test_a_misspelt_name_is_not_passed_over_even_in_a_shared_file(tmp_path: Path) -> None:
+    file = written(tmp_path / "all.yaml", "stepz: 5\nfild: 1\nscans: null\nshared: true\n")
+    values = read_parameters([file], FIELDS)
+    assert values == {"stepz": 5, "fild": 1}
+    with pytest.raises(InputError, match="no parameter 'stepz': did you mean 'steps'"):
+        RunConfig.check(values)
+
+
+def test_no_parameter_of_a_chapter_counts_as_a_slip_for_one_of_a_run(tmp_path: Path) -> None:
+    """A file for all chapters must serve `lddr train` too."""
+    names = ChapterConfig.model_fields
+    file = written(tmp_path / "all.yaml", "".join(f"{name}: null\n" for name in names) + "steps: 5\nshared: true\n")
+    assert read_parameters([file], FIELDS) == {"steps": 5}
+
+
+def test_a_file_that_is_not_shared_is_taken_at_its_word(tmp_path: Path, capsys: Any) -> None:
+    for ending in ("", "shared: false\n"):
+        file = written(tmp_path / "own.yaml", f"steps: 5\nscans: null\n{ending}")
+        assert read_parameters([file], ["steps"]) == {"steps": 5, "scans": None}
+    assert capsys.readouterr().out == ""

@@ -1,6 +1,8 @@
 """Metrics against MONAI and against shapes whose overlap, distance and Jacobian are known."""
 
+import dataclasses
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 
 from lddr.cascade import RecursiveCascade
 from lddr.data.cohort import Cohort
-from lddr.evaluate import evaluate, summarise
+from lddr.errors import InputError
+from lddr.infer.evaluate import Registrar, by_network, evaluate, summarise
 from lddr.metrics import hd95, nanmean, overlap, regularity
 
 SIZE = (16, 18, 20)
@@ -120,7 +123,7 @@ def test_evaluate_measures_a_registration_that_is_known_to_be_right() -> None:
     cohort = Cohort("cubes", "test", ("a", "b"), labels.float(), labels, {1: "cube", 2: "nothing"}, 1.0, "CC0")
     model = RecursiveCascade(None, [Translation()])
     model.train()
-    (right, wrong) = evaluate(model, cohort, [(0, 1), (1, 0)], surfaces=True)
+    (right, wrong) = evaluate(by_network(model), cohort, [(0, 1), (1, 0)], surfaces=True)
     assert model.training, "evaluate gives the model back as it was"
     assert (right["moving"], right["fixed"]) == ("a", "b")
     assert right["dice"] == right["jaccard"] == right["dice_1"] == 1
@@ -129,7 +132,108 @@ def test_evaluate_measures_a_registration_that_is_known_to_be_right() -> None:
     assert right["hd95"] == 0
     assert right["folding_percent"] == right["jacobian_std"] == 0
     summary = summarise([right, wrong], {1: "cube"})
-    assert summary["pairs"] == 2
-    assert summary["dice_mean"] == pytest.approx((1 + 2 / 8) / 2)
-    assert summary["dice_std"] == pytest.approx((1 - 2 / 8) / 2)
-    assert summary["dice_per_label"] == {"cube": pytest.approx((1 + 2 / 8) / 2)}
+    assert summary.pairs == 2
+    assert summary.dice_mean == pytest.approx((1 + 2 / 8) / 2)
+    assert summary.dice_std == pytest.approx((1 - 2 / 8) / 2)
+    assert summary.dice_per_label == {"cube": pytest.approx((1 + 2 / 8) / 2)}
+
+
+def shift(axis: int, voxels: float) -> Registrar:
+    """A registrar that is no network: it moves everything alike, whatever it sees."""
+
+    def register(moving: Tensor, fixed: Tensor) -> Tensor:
+        displacement = torch.zeros(1, 3, *fixed.shape[2:])
+        displacement[:, axis] = voxels
+        return displacement
+
+    return register
+
+
+def cubes() -> Cohort:
+    """Three subjects: a cube of 8 voxels, the same 3 further along axis 1, and 2 further along axis 2."""
+    labels = torch.cat([cube((4, 4, 4), 8), cube((4, 7, 4), 8), cube((4, 4, 6), 8)])
+    return Cohort("cubes", "test", ("a", "b", "c"), labels.float(), labels, {1: "cube"}, 1.0, "CC0")
+
+
+def test_whatever_answers_with_a_displacement_is_measured() -> None:
+    pairs = [(0, 1), (2, 0), (1, 2)]
+    for voxels, overlaps in ((-3, [8, 5 * 6 / 8, 2 * 6 / 8]), (-1, [6, 7 * 6 / 8, 4 * 6 / 8]), (0, [5, 6, 5 * 6 / 8])):
+        rows = evaluate(shift(1, voxels), cubes(), pairs)
+        assert [(row["moving"], row["fixed"]) for row in rows] == [("a", "b"), ("c", "a"), ("b", "c")]
+        assert [row["dice"] for row in rows] == pytest.approx([planes / 8 for planes in overlaps])
+        assert [row["dice_initial"] for row in rows] == pytest.approx([5 / 8, 6 / 8, 5 * 6 / 64])
+        assert [row["folding_percent"] for row in rows] == [0, 0, 0]
+        assert "hd95" not in rows[0]
+
+
+def test_a_registrar_sees_one_pair_and_only_its_own_seconds_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort, now, seen = cubes(), 0.0, []
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+
+    def register(moving: Tensor, fixed: Tensor) -> Tensor:
+        nonlocal now
+        now += 2.5
+        seen.append((moving, fixed))
+        return shift(1, -3)(moving, fixed)
+
+    def inspect(pair: tuple[int, int], displacement: Tensor, row: dict) -> None:
+        nonlocal now
+        now += 40
+        inspected.append((pair, displacement, dict(row)))
+
+    inspected = []
+    rows = evaluate(register, cohort, [(0, 1), (1, 0)], inspect=inspect)
+    assert [row["seconds"] for row in rows] == [2.5, 2.5]
+    for (moving, fixed), (m, f) in zip(seen, [(0, 1), (1, 0)], strict=True):
+        assert torch.equal(moving, cohort.images[m : m + 1])
+        assert torch.equal(fixed, cohort.images[f : f + 1])
+    assert [pair for pair, _, _ in inspected] == [(0, 1), (1, 0)]
+    assert all(torch.equal(displacement, shift(1, -3)(*seen[0])) for _, displacement, _ in inspected)
+    assert [row for _, _, row in inspected] == rows
+
+
+def test_what_is_found_on_a_coarse_grid_is_measured_on_the_fine_one() -> None:
+    """Corners are shared: 16 intervals of 1 mm are 8 of 2 mm, so one voxel of the coarse grid is two of the fine."""
+    labels = torch.zeros(2, 1, 17, 17, 17, dtype=torch.uint8)
+    labels[0, 0, 3:11, 4:12, 4:12], labels[1, 0, 5:13, 4:12, 4:12] = 1, 1
+    empty = torch.zeros(2, 1, 9, 9, 9, dtype=torch.uint8)
+    coarse = Cohort("cubes", "test", ("a", "b"), empty.float(), empty, {1: "cube"}, 2.0, "CC0")
+    fine = Cohort("cubes", "test", ("a", "b"), labels.float(), labels, {1: "cube"}, 1.0, "CC0")
+    given = []
+    (row,) = evaluate(shift(0, -1), coarse, [(0, 1)], fine=fine, inspect=lambda pair, found, row: given.append(found))
+    assert row["dice"] == 1
+    assert row["dice_initial"] == pytest.approx(6 / 8)
+    assert torch.equal(given[0], shift(0, -2)(fine.images, fine.images[:1]))
+    with pytest.raises(InputError, match="do not share their corners"):
+        evaluate(shift(0, -1), coarse, [(0, 1)], fine=dataclasses.replace(fine, spacing=1.1))
+
+
+def test_labels_are_warped_as_asked() -> None:
+    """Three labels meet in one voxel: the nearest is one of them, the largest share has another."""
+    labels = torch.zeros(2, 1, 4, 4, 4, dtype=torch.uint8)
+    labels[:, 0, 0, 0], labels[:, 0, 0, 1], labels[:, 0, 1, 0], labels[:, 0, 1, 1] = 7, 2, 2, 9
+
+    def register(moving: Tensor, fixed: Tensor) -> Tensor:
+        displacement = torch.zeros(1, 3, 4, 4, 4)
+        displacement[:, :2, 0, 0] = 0.4
+        return displacement
+
+    cohort = Cohort("corners", "test", ("a", "b"), labels.float(), labels, {7: "corner"}, 1.0, "CC0")
+    found = [evaluate(register, cohort, [(0, 1)], label_mode=mode)[0]["dice"] for mode in ("nearest", "linear")]
+    assert found == [1, 0]
+
+
+def test_a_label_that_no_pair_has_is_left_out_of_the_means_and_missing_from_its_own() -> None:
+    cohort = dataclasses.replace(cubes(), label_names={1: "cube", 2: "nothing"})
+    rows = evaluate(shift(1, 0), cohort, [(0, 1), (0, 2)], surfaces=True)
+    summary = summarise(rows, cohort.label_names)
+    assert math.isnan(summary.dice_per_label["nothing"])
+    assert summary.dice_per_label["cube"] == summary.dice_mean == pytest.approx((5 / 8 + 6 / 8) / 2)
+    assert summary.hd95_mean == pytest.approx((3 + 2) / 2)
+    assert summarise(evaluate(shift(1, 0), cohort, [(0, 1)]), cohort.label_names).hd95_mean is None
+    nothing = dataclasses.replace(cohort, label_names={2: "nothing"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a mean of nothing is not the user's concern
+        summary = summarise(evaluate(shift(1, 0), nothing, [(0, 1)]), nothing.label_names)
+    assert all(math.isnan(value) for value in (summary.dice_mean, summary.dice_std, summary.jaccard_mean))
+    assert summary.folding_percent == 0

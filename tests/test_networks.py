@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lddr.cascade import RecursiveCascade
 from lddr.networks import LDR, VTN, LDRReleased, LightAffine, VoxelMorph, VTNAffine
-from lddr.warp import warp
+from lddr.warping import warp
 
 ODD = (37, 50, 41)
 DENSE: dict[str, Callable[[], nn.Module]] = {

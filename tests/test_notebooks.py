@@ -5,13 +5,12 @@ import base64
 import re
 from pathlib import Path
 
-import build
+import freshness
 import nbformat
 import pytest
 import yaml
 
-from lddr.errors import InputError
-from lddr.settings import Settings
+from study.chapter import FAMILY, literals
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -39,31 +38,43 @@ def cells(path: Path, kind: str, tag: str | None = None) -> list[str]:
     return [c.source for c in found if tag is None or tag in c.metadata.get("tags", [])]
 
 
+def names_used(path: Path) -> list[str]:
+    """The names that a chapter hands to `chapter_parameters`."""
+    for cell in cells(path, "code"):
+        for node in ast.walk(ast.parse(cell)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "chapter_parameters":
+                return ast.literal_eval(node.args[1])
+    raise AssertionError(f"{path.name} does not check its parameters")
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
-def test_parameters_are_known_literals(path):
+def test_parameters_are_literals_of_the_family_and_all_of_them_are_used(path):
     (source,) = cells(path, "code", "parameters")
-    given = {}
-    for node in ast.parse(source).body:
-        assert isinstance(node, ast.Assign)
-        given[node.targets[0].id] = ast.literal_eval(node.value)
-    Settings.check(given)
+    given = literals(source)
+    assert given is not None
+    for name, value in given.items():
+        FAMILY[name].check({name: value})
+    assert names_used(path) == list(given)
+    code = ast.walk(ast.parse("\n".join(cells(path, "code"))))
+    whole = {"part", "run"} & {node.attr for node in code if isinstance(node, ast.Attribute)}
+    single = set(re.findall(r"\bp\.(\w+)", "\n".join(cells(path, "code"))))
+    assert whole or set(given) <= single
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "params").glob("*.yaml")), ids=lambda p: p.stem)
-def test_parameter_files_are_valid_for_every_chapter(path):
-    Settings.check(yaml.safe_load(path.read_text()))
-
-
-def test_a_misspelt_parameter_is_refused_with_a_suggestion():
-    with pytest.raises(InputError, match="There is no parameter 'stepz': did you mean 'steps'?"):
-        Settings.from_notebook({"stepz": 3, "In": [], "COLOURS": [], "plt": object()})
+def test_parameter_files_can_be_shared_by_all_chapters(path):
+    values = yaml.safe_load(path.read_text())
+    assert list(values)[-1] == "shared"
+    assert values.pop("shared") is True
+    for name, value in values.items():
+        FAMILY[name].check({name: value})
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_outputs_are_those_of_this_code(path):
-    """Run `make refresh` when this fails: a notebook or lddr changed after the outputs were made."""
+    """Run `make refresh` when this fails: a notebook, or a module it imports, changed after the outputs were made."""
     notebook = nbformat.read(path, as_version=4)
-    assert notebook.metadata["lddr"]["code"] == build.code_hash(path)
+    assert notebook.metadata["lddr"]["code"] == freshness.code_hash(path)
     code = [c for c in notebook.cells if c.cell_type == "code"]
     assert all(c.execution_count for c in code)
     assert not [o for c in code for o in c.outputs if o.output_type == "error"]

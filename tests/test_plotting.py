@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lddr.plotting import section, show_overlap, slice_slider
+from lddr.plotting import section, show_overlap, show_training, slice_slider
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,20 @@ def test_the_slider_holds_one_picture_a_slice_and_needs_no_kernel():
     assert html.count("data:image/webp;base64,") == 3 + 1  # the frames, and the one shown first
     assert 'max="2"' in html
     assert not plt.get_fignums()
+
+
+def test_training_is_drawn_also_where_a_validation_could_not_be_measured():
+    """As read from a record, where what does not exist is null."""
+    log = [{"step": step, "loss": 1.5 / step, "l_rec": 1 / step} for step in range(1, 5)]
+    log += [
+        {"step": 2, "validation_dice": 0.5},
+        {"step": 3, "validation_dice": None},
+        {"step": 4, "validation_dice": 0.75},
+    ]
+    figure = show_training(log, baseline=0.25)
+    left, right = figure.axes
+    np.testing.assert_allclose(left.lines[0].get_xydata(), [[1, 1], [2, 1 / 2], [3, 1 / 3], [4, 1 / 4]])
+    np.testing.assert_allclose(right.lines[0].get_xydata().astype(float), [[2, 0.5], [3, np.nan], [4, 0.75]])
+    assert set(right.lines[1].get_ydata()) == {0.25}
+    figure.canvas.draw()
+    plt.close(figure)

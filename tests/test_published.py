@@ -1,22 +1,24 @@
 """The paper's own sets: files as the authors of RCN lay them out are written here, in miniature, and read."""
 
 import json
-import re
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-import study
-import yaml
 
-from lddr.cli import main
-from lddr.data import evaluation_pairs, load_cohort
+from lddr.cli.main import main
+from lddr.config import read_parameters
+from lddr.data.cohort import evaluation_pairs
 from lddr.data.published import HELD_OUT
+from lddr.data.registry import load_cohort
 from lddr.errors import InputError
 from lddr.models import ModelConfig, build_model, save_model
-from lddr.results import METHODS
-from lddr.settings import Settings
+from lddr.record import Method, Record, read_record
+from lddr.train.config import FIELDS, RunConfig
+from study import grid
+from study.methods import METHODS, title
+from study.records import PROJECT
 
 SIZE = (16, 16, 16)
 
@@ -110,7 +112,7 @@ def test_a_model_is_measured_on_them_by_one_command(tmp_path: Path) -> None:
     )
     assert main(["evaluate", *words.split()]) == 0
     record = json.loads((tmp_path / "r.json").read_text())
-    assert record["pairs"] == 4
+    assert record["test"]["pairs"] == 4
     assert [(r["moving"], r["fixed"]) for r in record["rows"]] == [
         ("p1_after", "p1_pre"),
         ("p1_pre", "p1_after"),
@@ -119,18 +121,44 @@ def test_a_model_is_measured_on_them_by_one_command(tmp_path: Path) -> None:
     ]
 
 
+def test_a_training_run_on_scans_without_labels_leaves_a_record_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation scans of the livers have none, so their Dice does not exist: null in the log, and no best weights."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LDDR_DATA", str(tmp_path))
+    write(tmp_path, "sliver_val.h5", ["1", "2"])
+    write(tmp_path, "msd_dataset.h5", [f"pancreas/{i:02}" for i in range(HELD_OUT + 2)], labelled=False)
+    write(tmp_path, "youyi_liver.h5", ["a_225"])
+    words = ["dataset=sliver", f"size={list(SIZE)}", "steps=2", "width=2", "validate_every=1", "record=a.json"]
+    assert main(["train", *words, "folder=run"]) == 0
+    record = read_record("a.json")
+    assert isinstance(record, Record)
+    assert [row["validation_dice"] for row in record.log if "validation_dice" in row] == [None, None]
+    assert record.test.dice_mean > 0
+    assert record.split == {"train": 3, "validation": HELD_OUT, "test": 2}
+
+
 def test_commands_for_the_tables_appear_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LDDR_DATA", str(tmp_path))
-    assert not study.paper_runs()
+    assert not grid.paper_runs()
     for file in ("sliver_val.h5", "lspig_val.h5"):
         write(tmp_path, file, ["1", "2"])
-    runs = study.paper_runs()
+    runs = grid.paper_runs()
     assert {name.split("/")[0] for name in runs} == {"sliver", "lspig"}
-    for name in runs:  # every record has its row in Table 1
-        assert any(re.fullmatch(pattern, name.split("/")[1]) for pattern in METHODS.values()), name
-    words = runs["sliver/student_2cas_paper_seed0"]
-    values = yaml.safe_load((study.ROOT / words[2]).read_text()) | dict(word.split("=") for word in words[3:])
-    settings = Settings.check(values | {"cascades": int(values["cascades"])})
-    assert settings.size == [128, 128, 128]
-    assert settings.teacher.endswith("teacher_3cas/weights.safetensors")
-    assert "couples" in runs["lspig/student_2cas_paper_seed0"]
+    titles = set()
+    for name, run in runs.items():
+        if run.words[:2] == ["lddr", "train"]:
+            file, *words = run.words[2:]
+            config = RunConfig.check(read_parameters([str(PROJECT / file), *words], FIELDS))
+            assert config.model.size == [128, 128, 128]
+            assert config.output.record == f"book/records/{name}.json"
+            objective, recipe = config.distill.objective, config.output.recipe
+            titles.add(title(Method.of_network(config.model, objective=objective, recipe=recipe)))
+    rows = [(kind, n) for kind in ("RCN, VTN", "LDR", "LDR + ALDK") for n in (1, 2, 3)]
+    assert titles == {f"{kind}, {n} cascade{'s' * (n > 1)}" for kind, n in rows}, "rows of Table 1"
+    assert titles <= set(METHODS)
+    student = runs["sliver/student_2cas_paper_seed0"]
+    assert "teacher=runs/sliver/teacher_3cas/weights.safetensors" in student.words
+    assert student.reads == ("runs/sliver/teacher_3cas/weights.safetensors",)
+    assert "couples" in runs["lspig/student_2cas_paper_seed0"].words

@@ -1,7 +1,9 @@
 """From file to file: a model whose answer is known moves scans by known millimetres, on every kind of grid."""
 
 import json
+import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -9,11 +11,13 @@ import pytest
 import torch
 from scipy import ndimage
 
-from lddr.cli import main
-from lddr.data import read_image, read_labels
-from lddr.fields import for_itk, for_learn2reg, in_voxels
-from lddr.models import ModelConfig, build_model, save_model
-from lddr.register import PointMap, register
+from lddr.cli.evaluate import command as recorded_command
+from lddr.cli.main import main
+from lddr.data.nifti import read_image, read_labels
+from lddr.infer.formats import for_itk, for_learn2reg, in_voxels
+from lddr.infer.register import PointMap, register
+from lddr.models import ModelConfig, build_model, load_model, save_model, weights_hash
+from lddr.record import Method, read_record
 
 SIZE, SPACING = [24, 24, 24], 2.0
 SHIFT = np.array([3.0, -2.0, 1.0])  # voxels of the model's grid; 6, -4 and 2 mm along the scan's axes in RAS order
@@ -124,7 +128,7 @@ def bent_map(tmp_path, codes, angle):
 def test_itk_applies_the_field_and_finds_the_same_image(tmp_path, codes, angle):
     itk = pytest.importorskip("itk", reason="the extra 'baselines' (itk-elastix) is not installed")
     mapping, fixed, moving = bent_map(tmp_path, codes, angle)
-    from lddr.data import write_nifti
+    from lddr.data.nifti import write_nifti
 
     write_nifti(tmp_path / "field.nii.gz", for_itk(mapping), mapping.affine, "vector")
     image, vectors = itk.Image[itk.F, 3], itk.Image[itk.Vector[itk.F, 3], 3]
@@ -141,7 +145,7 @@ def test_itk_applies_the_field_and_finds_the_same_image(tmp_path, codes, angle):
 def test_ants_applies_the_field_and_finds_the_same_image(tmp_path, codes, angle):
     ants = pytest.importorskip("ants", reason="the extra 'baselines' (antspyx) is not installed")
     mapping, _, moving = bent_map(tmp_path, codes, angle)
-    from lddr.data import write_nifti
+    from lddr.data.nifti import write_nifti
 
     write_nifti(tmp_path / "field.nii.gz", for_itk(mapping), mapping.affine, "vector")
     fixed = ants.image_read(str(tmp_path / "fixed.nii.gz"))
@@ -352,17 +356,37 @@ def test_an_unknown_model_is_a_sentence(tmp_path, capsys):
 def test_evaluate_writes_figures_with_their_provenance(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LDDR_CACHE", str(tmp_path / "cache"))
     config = ModelConfig(size=[32, 32, 32], width=2)
-    save_model(tmp_path / "m.safetensors", build_model(config, seed=0), config, {"spacing": 6.0})
-    words = ["evaluate", "--dataset", "simulated_brains", "--subjects", "3", "--model", tmp_path / "m.safetensors"]
-    assert main([*map(str, words), "--json", str(tmp_path / "figures.json")]) == 0
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    wanted = {"pairs", "dice_mean", "dice_std", "dice_per_label", "jaccard_mean", "folding_percent", "jacobian_std"}
-    wanted |= {"seconds_per_pair", "dice_initial", "command", "commit", "machine", "date", "split", "rows"}
-    assert wanted <= set(figures)
-    assert figures["pairs"] == 3
-    assert figures["dice_mean"] == pytest.approx(figures["dice_initial"], abs=0.01)  # untrained: leaves things alone
-    assert figures["dice_mean"] == pytest.approx(np.mean([row["dice"] for row in figures["rows"]]))
+    about = {"spacing": 6.0, "objective": "l2", "recipe": "brief", "seed": 4}
+    save_model(tmp_path / "m.safetensors", build_model(config, seed=0), config, about)
+    words = ["evaluate", "--dataset", "simulated_brains", "--subjects", "3", "--model", str(tmp_path / "m.safetensors")]
+    words += ["--repeats", "2", "--labels", "nearest", "--json", str(tmp_path / "figures.json")]
+    assert main([*words, "--root", "/some/where/private"]) == 0
+    record = read_record(tmp_path / "figures.json")
+    assert shlex.split(record.command) == ["lddr", *words], "the folder of the scans is each reader's own"
+    assert record.method == Method.of_network(config, objective="l2", recipe="brief", seed=4, repeats=2)
+    assert (record.dataset, record.split) == ("simulated_brains", {"test": 3})
+    assert (record.fold, record.pair_list) == (None, "ring")
+    assert (record.labels, record.measured_on, record.parameters) == ("nearest", None, None)
+    assert record.weights_sha256 == weights_hash(load_model(tmp_path / "m.safetensors")[0])
+    assert record.licence.startswith("made from the ICBM 2009a")
+    assert record.test.pairs == len(record.rows) == 3
+    assert record.test.dice_mean == pytest.approx(record.test.dice_initial, abs=0.01)  # untrained: leaves things alone
+    assert record.test.dice_mean == pytest.approx(np.mean([row["dice"] for row in record.rows]), abs=1e-5)
     assert "3 pairs: Dice" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--root", "/data/mine"], ["--root=/data/mine"]])
+def test_the_folder_of_the_scans_stays_out_of_the_recorded_command(words):
+    options = SimpleNamespace(words=["lddr", "evaluate", *words, "--json", "--root.json"])
+    assert recorded_command(options) == ["lddr", "evaluate", "--json", "--root.json"]
+
+
+def test_an_option_cannot_be_shortened(capsys):
+    """`--roo FOLDER` would pass for --root, and the folder would stay in the recorded command."""
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", "--dataset", "hippocampus", "--model", "hippocampus", "--json", "a", "--roo", "/data/mine"])
+    assert left.value.code == 2
+    assert "unrecognized arguments: --roo /data/mine" in capsys.readouterr().err
 
 
 def test_models_lists_what_is_shipped(capsys):

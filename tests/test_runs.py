@@ -1,24 +1,23 @@
 """`lddr train` leaves behind a record that says how to make it again, and weights that give the recorded figures."""
 
-import json
 import shlex
-from pathlib import Path
 
 import h5py
-import nbformat
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
-from lddr import cli, runs
-from lddr.complexity import count_macs, count_parameters
-from lddr.data import evaluation_pairs, load_cohort
-from lddr.evaluate import evaluate, summarise
+from lddr.cli import main as cli
+from lddr.config import read_parameters
+from lddr.data.cohort import evaluation_pairs
+from lddr.data.registry import load_cohort
+from lddr.deploy.cost import count_macs, count_parameters
+from lddr.infer.evaluate import by_network, evaluate, summarise
 from lddr.models import ModelConfig, build_model, load_model, save_model
-from lddr.settings import Settings
+from lddr.record import Method, read_record
+from lddr.train import run as runs
+from lddr.train.config import RunConfig
 
-ROOT = Path(__file__).parent.parent
 SIZE = [32, 32, 32]
 TINY = [
     "dataset=simulated_brains",
@@ -44,50 +43,57 @@ def teacher(tmp_path):
 @pytest.mark.parametrize("objective", ["none", "paper"])
 def test_the_recorded_command_makes_the_same_figures_again(tmp_path, teacher, monkeypatch, objective):
     monkeypatch.chdir(tmp_path)
-    more = ["record=a.json", "weights=a.safetensors", f"objective={objective}", f"teacher={teacher}", "every=2"]
+    name = """it's a "first" Größe.json"""
+    more = [f"record={name}", "weights=a.safetensors", f"objective={objective}", f"teacher={teacher}", "every=2"]
     assert cli.main(["train", *TINY, *more]) == 0
-    record = json.loads((tmp_path / "a.json").read_text())
-    (tmp_path / "a.json").rename(tmp_path / "first.json")
-    program, *words = shlex.split(record["command"])
+    record = read_record(name)
+    (tmp_path / name).unlink()
+    program, *words = shlex.split(record.command)
     assert program == "lddr"
     assert cli.main(words) == 0
-    again = json.loads((tmp_path / "a.json").read_text())
-    for rows in (record["rows"], again["rows"]):
+    again = read_record(name)
+    for rows in (record.rows, again.rows):
         for row in rows:
             row.pop("seconds")
-    assert again["rows"] == record["rows"]
-    seen = {name for row in record["log"] for name in row}
+    assert again.rows == record.rows
+    assert again.parameters == record.parameters
+    seen = {name for row in record.log for name in row}
     assert ({"l_dis", "d_student", "d_teacher", "penalty", "gradient_norm"} <= seen) == (objective == "paper")
 
 
-def asked_for(record):
-    """What the notebook of a recorded command would run with: its own cell, then what the command says."""
-    program, notebook, _, option, values = shlex.split(record["command"])
-    assert (program, option) == ("papermill", "-y")
-    cells = nbformat.read(ROOT / notebook, as_version=4).cells
-    (cell,) = (cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
-    names = {}
-    exec(cell.source, names)
-    return Settings.from_notebook({k: v for k, v in names.items() if k != "__builtins__"} | yaml.safe_load(values))
+def test_the_record_of_a_run_says_what_ran(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*TINY, "recipe=brief", "seed=3", "train_subjects=2", "record=a.json", "weights=a.safetensors"]
+    assert cli.main(["train", *words]) == 0
+    record = read_record("a.json")
+    config = RunConfig.check(read_parameters(words))
+    assert record.parameters == config.flat()
+    assert record.method == Method.of_network(config.model, objective="none", recipe="brief", seed=3)
+    assert (record.dataset, record.pair_list, record.fold) == ("simulated_brains", "ring", None)
+    assert record.split == {"train": 2, "validation": 3, "test": 3}
+    assert (record.measured_on, record.notebook, record.labels) == (None, None, "linear")
+    model, _, about = load_model("a.safetensors")
+    assert record.weight_count == count_parameters(model)["total"]
+    assert record.test.pairs == len(record.rows) == 3
+    assert record.test.dice_mean == pytest.approx(sum(row["dice"] for row in record.rows) / 3, abs=1e-5)
+    assert record.test.hd95_mean == pytest.approx(sum(row["hd95"] for row in record.rows) / 3, abs=1e-4)
+    assert record.training_seconds == record.log[-1]["seconds"]
+    assert [row["step"] for row in record.log if "validation_dice" in row] == [2, 4]
+    known = {"dataset": "simulated_brains", "objective": "none", "recipe": "brief", "seed": 3, "record": "a.json"}
+    assert known.items() <= about.items()
+    assert "fold" not in about
+    assert about["dice_mean"] == record.test.dice_mean
 
 
-def test_the_command_of_a_notebook_s_record_asks_for_what_the_record_holds():
-    files = sorted((ROOT / "book" / "records").rglob("*.json"))
-    records = [json.loads(file.read_text()) for file in files]
-    records = [record for record in records if record["command"].startswith("papermill")]
-    assert len(records) == 3
-    for record in records:  # older records know fewer names
-        assert asked_for(record).model_dump().items() >= record["parameters"].items()
-
-
-def test_a_notebook_s_record_names_what_its_own_cell_has_otherwise(tmp_path, monkeypatch):
-    """A grid of 64 voxels and all subjects are the defaults of `Settings`, not those of chapter 06."""
-    settings = Settings(record=str(tmp_path / "it's a.json"))
-    test = load_cohort("simulated_brains", "test", size=[16] * 3, subjects=2)
-    model = build_model(ModelConfig(width=2))
-    rows = evaluate(model, test, evaluation_pairs(2))
-    runs.write_run(settings, "06_student", model, [{"step": 1, "seconds": 0.0, "loss": 1.0}], (test, test, test), rows)
-    assert asked_for(json.loads((tmp_path / "it's a.json").read_text())) == settings
+def test_a_training_that_diverges_leaves_with_exit_code_1(tmp_path, monkeypatch, capsys):
+    """It is no mistake in the input, which has exit code 2; and no record is left behind."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *TINY, "learning_rate=1e30", "record=a.json", "weights=a.safetensors"]) == 1
+    output = capsys.readouterr()
+    assert output.err.splitlines()[-1].startswith("lddr: The loss is ")
+    assert "training has diverged. Try a smaller learning_rate (now 1e+30)" in output.err
+    assert "Test: Dice" not in output.out
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_teacher_that_is_not_asked_is_said(tmp_path, teacher, monkeypatch, capsys):
@@ -102,11 +108,10 @@ def test_the_weights_give_the_recorded_figures_and_hold_no_trace_of_the_teacher(
     monkeypatch.chdir(tmp_path)
     common = ["objective=l2", f"teacher={teacher}", "every=1"]
     assert cli.main(["train", *TINY, *common, "record=a.json", "weights=a.safetensors"]) == 0
-    record = json.loads((tmp_path / "a.json").read_text())
     model, config, about = load_model("a.safetensors")
     test = load_cohort("simulated_brains", "test", size=SIZE, subjects=3)
-    figures = summarise(evaluate(model, test, evaluation_pairs(3)), test.label_names)
-    assert figures["dice_mean"] == pytest.approx(record["test"]["dice_mean"], abs=2e-3)  # kept as float16
+    figures = summarise(evaluate(by_network(model), test, evaluation_pairs(3)), test.label_names)
+    assert figures.dice_mean == pytest.approx(read_record("a.json").test.dice_mean, abs=2e-3)  # kept as float16
     assert about["objective"] == "l2"
     plain = build_model(config)
     assert load_file("a.safetensors").keys() == plain.state_dict().keys()  # read past `load_model`, which builds one
@@ -191,7 +196,7 @@ def test_mistakes_are_one_sentence(tmp_path, teacher, monkeypatch, capsys, words
     (tmp_path / "list.yaml").write_text("- 1\n- 2\n")
     (tmp_path / "noise.yaml").write_bytes(bytes(range(128, 256)))
     (tmp_path / "taken").mkdir()
-    monkeypatch.setattr(runs, "fit", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr(runs, "fit", lambda *_, **__: pytest.fail("training began"))
     before = sorted(tmp_path.iterdir())
     words = [word.replace("TEACHER", str(teacher)) for word in words]
     for split in ("train", "validation", "test"):  # made on first use, with a bar

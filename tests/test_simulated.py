@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from lddr.data import load_simulated_brains
-from lddr.data.simulated import SPLITS, make_subject, template
+from lddr.data.simulated import SPLITS, load_simulated_brains, make_subject, template
 from lddr.errors import InputError
 from lddr.losses import corrcoef
 from lddr.metrics import nanmean, overlap, regularity
-from lddr.warp import integrate_velocity, warp, warp_labels
+from lddr.warping import integrate_velocity, warp, warp_labels
 
 SIZE = (32, 32, 32)
 
@@ -27,7 +26,7 @@ def test_a_subject_is_decided_by_seed_and_index_alone():
     assert not torch.equal(first[0], other_seed[0])
 
 
-def test_a_subject_is_the_same_person_on_a_finer_grid():
+def test_a_subject_is_the_same_on_a_finer_grid():
     coarse, fine = make_subject(3, SIZE)[2], make_subject(3, (48, 48, 48))[2]
     middle, finer = coarse[0, :, 16, 16, 16] / 32, fine[0, :, 24, 24, 24] / 48
     assert torch.allclose(middle, finer, atol=0.01)

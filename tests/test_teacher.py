@@ -6,13 +6,15 @@ import h5py
 import pytest
 import torch
 
-from lddr import teacher as teacher_module
-from lddr.data import Cohort
-from lddr.distill import Batch, Distillation, DistillConfig
+from lddr.data.cohort import Cohort
 from lddr.errors import InputError
 from lddr.models import ModelConfig, build_model
-from lddr.teacher import StoredTeacher, extract, on_the_fly
-from lddr.training import FitConfig, fit
+from lddr.train import teacher as teacher_module
+from lddr.train.config import DistillConfig, TrainConfig
+from lddr.train.distill import Distillation
+from lddr.train.loop import fit
+from lddr.train.sampling import Batch
+from lddr.train.teacher import StoredTeacher, extract, on_the_fly
 
 SIZE = (16, 18, 20)
 PAIRS = [(0, 1), (2, 0), (3, 1), (1, 2), (0, 3)]
@@ -127,14 +129,14 @@ def test_a_student_learns_from_the_file_what_it_would_learn_from_the_teacher(tmp
     for source in (stored, on_the_fly(model)):
         student = build_model(ModelConfig(width=2, size=list(SIZE)), seed=3)
         distil = Distillation(DistillConfig(objective="l2", every=1), source, SIZE)
-        fit(student, data.images, FitConfig(steps=5), distillation=distil, pairs=PAIRS, progress=False)
+        fit(student, data.images, TrainConfig(steps=5), distillation=distil, pairs=PAIRS, progress=False)
         students.append(torch.cat([w.flatten() for w in student.state_dict().values()]))
     alone = build_model(ModelConfig(width=2, size=list(SIZE)), seed=3)
-    fit(alone, data.images, FitConfig(steps=5), pairs=PAIRS, progress=False)
+    fit(alone, data.images, TrainConfig(steps=5), pairs=PAIRS, progress=False)
     without = torch.cat([w.flatten() for w in alone.state_dict().values()])
     assert (students[0] - students[1]).abs().mean() < 0.05 * (without - students[1]).abs().mean()
     with pytest.raises(InputError, match="set augmentation to 0"):
-        fit(alone, data.images, FitConfig(steps=1, augmentation=0.2), pairs=PAIRS, progress=False)
+        fit(alone, data.images, TrainConfig(steps=1, augmentation=0.2), pairs=PAIRS, progress=False)
 
 
 def test_the_networks_of_a_distillation_follow_the_images_to_their_device():

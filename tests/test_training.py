@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -17,17 +18,19 @@ from synthetic import MODEL, SHORT_RUN, ellipsoids, nearness, small_model
 from torch import Tensor
 
 from lddr.cascade import RecursiveCascade
-from lddr.data.cohort import random_pairs
-from lddr.errors import InputError
+from lddr.errors import DivergedError, InputError
 from lddr.losses import corrcoef, orthogonality, smoothness, volume_change
 from lddr.metrics import regularity
 from lddr.models import build_model
-from lddr.training import FitConfig, draw_batch, fit, learning_rate, reconstruction_loss
-from lddr.warp import warp
+from lddr.objective import LossWeights, reconstruction_loss
+from lddr.train.config import TrainConfig
+from lddr.train.loop import fit, learning_rate
+from lddr.train.sampling import draw_batch, random_pairs
+from lddr.warping import warp
 
 
-def changed(**values: Any) -> FitConfig:
-    return FitConfig.check(SHORT_RUN.model_dump() | values)
+def changed(**values: Any) -> TrainConfig:
+    return TrainConfig.check(SHORT_RUN.model_dump() | values)
 
 
 def weights(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -43,7 +46,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 def test_cosine_schedule_falls_from_the_start_to_zero() -> None:
-    config = FitConfig(steps=1000, learning_rate=0.2)
+    config = TrainConfig(steps=1000, learning_rate=0.2)
     rates = [learning_rate(config, step) for step in range(1000)]
     assert rates[0] == 0.2
     assert rates[500] == pytest.approx(0.1)
@@ -53,12 +56,12 @@ def test_cosine_schedule_falls_from_the_start_to_zero() -> None:
 
 
 def test_paper_schedule_is_constant_for_three_fifths_then_halves_every_fifth() -> None:
-    config = FitConfig(steps=100, learning_rate=0.4, schedule="paper")
+    config = TrainConfig(steps=100, learning_rate=0.4, schedule="paper")
     assert [learning_rate(config, step) for step in range(100)] == [0.4] * 60 + [0.2] * 20 + [0.1] * 20
 
 
 def test_the_released_schedule_for_ldr_alone_is_five_ever_smaller_cosines() -> None:
-    config = FitConfig(steps=100, learning_rate=0.64, schedule="released_none")
+    config = TrainConfig(steps=100, learning_rate=0.64, schedule="released_none")
     rates = np.array([learning_rate(config, step) for step in range(100)]).reshape(5, 20)
     assert rates[:, 0] == pytest.approx([0.64, 0.08, 0.04, 0.02, 0.01])
     assert rates[:, 10] == pytest.approx(rates[:, 0] / 2)
@@ -149,7 +152,7 @@ def test_the_objective_is_the_last_image_and_every_dense_flow(generator: torch.G
     torch.nn.init.uniform_(model.affine.head.bias, 0.0, 0.2)
     moving, fixed = torch.rand(2, 2, 1, 16, 16, 16, generator=generator)
     result = model(moving, fixed)
-    terms = reconstruction_loss(result, fixed, changed(smoothness=0.7, affine_weight=0.3))
+    terms = reconstruction_loss(result, fixed, LossWeights(smoothness=0.7, affine_weight=0.3))
     expected = {
         "l_rec": 1 - corrcoef(warp(moving, result.displacement), fixed).mean(),
         "smoothness": 0.7 * (smoothness(result.flows[0]) + smoothness(result.flows[1])),
@@ -167,16 +170,16 @@ def test_the_objective_is_the_last_image_and_every_dense_flow(generator: torch.G
 
 
 def test_training_on_ellipsoids_raises_similarity_and_hardly_folds() -> None:
-    images = ellipsoids(6, (24, 24, 24))
+    images = ellipsoids(6)
     moving, fixed = images, images.roll(-1, dims=0)
     model = build_model(MODEL.model_copy(update={"width": 8}), seed=0)
-    config = FitConfig(steps=150, batch=2, learning_rate=2e-3, device="cpu")
+    config = TrainConfig(steps=150, batch=2, learning_rate=2e-3, device="cpu")
     log = fit(model, images, config, progress=False)
     with torch.no_grad():
         result = model(moving, fixed)
     before, after = corrcoef(moving, fixed), corrcoef(result.warped[-1], fixed)
-    assert before.mean() < 0.8
-    assert after.mean() > 0.93
+    assert before.mean() < 0.82
+    assert after.mean() > 0.95
     assert (after > before).all()
     assert corrcoef(result.warped[0], fixed).mean() < after.mean() - 0.03, "the dense stem must do some of the work"
     assert regularity(result.displacement)[0] < 1
@@ -194,7 +197,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from lddr.training import fit
+from lddr.train.loop import fit
 from synthetic import SHORT_RUN, ellipsoids, nearness, small_model
 
 folder, moment = sys.argv[1:]
@@ -215,7 +218,7 @@ def validate_or_die(model):
     return nearness(model)
 
 torch.save = save_or_die
-fit(small_model(), ellipsoids(), SHORT_RUN, folder, validate_or_die, progress=False)
+fit(small_model(), ellipsoids(), SHORT_RUN, folder=folder, validate=validate_or_die, progress=False)
 """
 
 
@@ -224,10 +227,11 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, T
     """Weights, log and folder of a run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     model = small_model()
-    log = fit(model, ellipsoids(), SHORT_RUN, folder, nearness, progress=False)
+    log = fit(model, ellipsoids(), SHORT_RUN, folder=folder, validate=nearness, progress=False)
     return weights(model), log, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["between checkpoints", "while it writes"])
 def test_a_run_killed_and_resumed_equals_one_that_was_not(tmp_path: Path, moment: str, uninterrupted: Any) -> None:
     expected, expected_log, expected_folder = uninterrupted
@@ -242,7 +246,7 @@ def test_a_run_killed_and_resumed_equals_one_that_was_not(tmp_path: Path, moment
 
     torch.manual_seed(1234)  # the state of the global generator must not matter
     model = small_model()
-    log = fit(model, ellipsoids(), SHORT_RUN, tmp_path, nearness, progress=False)
+    log = fit(model, ellipsoids(), SHORT_RUN, folder=tmp_path, validate=nearness, progress=False)
     assert same(weights(model), expected)
     assert without_seconds(log) == without_seconds(expected_log)
     assert (np.diff([row["seconds"] for row in log]) >= 0).all()
@@ -264,7 +268,7 @@ def test_a_finished_run_is_not_run_again(uninterrupted: Any) -> None:
     expected, log, folder = uninterrupted
     model = small_model()
     before = (folder / "checkpoint.pt").read_bytes()
-    assert fit(model, ellipsoids(), SHORT_RUN, folder, nearness, progress=False) == log
+    assert fit(model, ellipsoids(), SHORT_RUN, folder=folder, validate=nearness, progress=False) == log
     assert same(weights(model), expected)
     assert (folder / "checkpoint.pt").read_bytes() == before
 
@@ -272,8 +276,14 @@ def test_a_finished_run_is_not_run_again(uninterrupted: Any) -> None:
 def test_other_settings_are_refused_by_name(uninterrupted: Any) -> None:
     _, _, folder = uninterrupted
     with pytest.raises(InputError, match=r"another run \(steps, learning_rate differ\)") as refusal:
-        fit(small_model(), ellipsoids(), changed(steps=30, learning_rate=0.5), folder, progress=False)
+        fit(small_model(), ellipsoids(), changed(steps=30, learning_rate=0.5), folder=folder, progress=False)
     assert str(folder / "checkpoint.pt") in str(refusal.value)
+
+
+def test_another_weight_of_the_loss_is_refused_by_name(uninterrupted: Any) -> None:
+    _, _, folder = uninterrupted
+    with pytest.raises(InputError, match=r"another run \(smoothness differ\)"):
+        fit(small_model(), ellipsoids(), SHORT_RUN, LossWeights(smoothness=2.0), folder=folder, progress=False)
 
 
 @pytest.mark.parametrize("changes", ["width", "start", "images"])
@@ -287,19 +297,13 @@ def test_another_model_start_or_set_of_images_is_refused(uninterrupted: Any, cha
     with pytest.raises(
         InputError, match=re.escape(f"{folder / 'checkpoint.pt'}: this folder holds another run ({named}")
     ):
-        fit(model, images, SHORT_RUN, folder, progress=False)
+        fit(model, images, SHORT_RUN, folder=folder, progress=False)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"half a checkpoint")
     with pytest.raises(InputError, match=r"checkpoint\.pt: the checkpoint is damaged"):
-        fit(small_model(), ellipsoids(), SHORT_RUN, tmp_path, progress=False)
-
-
-def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="no CUDA device is there"):
-        fit(small_model(), ellipsoids(), changed(device="cuda"), progress=False)
+        fit(small_model(), ellipsoids(), SHORT_RUN, folder=tmp_path, progress=False)
 
 
 def test_the_weights_with_the_best_validation_are_given_back() -> None:
@@ -314,6 +318,22 @@ def test_the_weights_with_the_best_validation_are_given_back() -> None:
     assert same(weights(model), kept[1])  # the first of the two
     assert not same(kept[1], kept[3])
     assert [row["validation_dice"] for row in log if "validation_dice" in row] == [0.2, 0.9, 0.4, 0.9]
+
+
+def test_a_validation_that_cannot_be_measured_keeps_the_last_weights_and_a_log_that_is_json(tmp_path: Path) -> None:
+    """As with scans that have no labels: Dice is NaN, for which JSON has no word."""
+    model, config = small_model(), changed(steps=8)
+    log = fit(model, ellipsoids(), config, folder=tmp_path, validate=lambda _: {"dice": math.nan}, progress=False)
+    last = small_model()
+    fit(last, ellipsoids(), config, progress=False)
+    assert same(weights(model), weights(last))
+    assert [row["step"] for row in log if "validation_dice" in row and math.isnan(row["validation_dice"])] == [4, 8]
+
+    def refuse(word: str) -> None:
+        pytest.fail(f"{word} is no JSON")
+
+    rows = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "validation_dice" in row and row["validation_dice"] is None] == [4, 8]
 
 
 def test_validation_may_switch_the_model_to_inference() -> None:
@@ -346,9 +366,10 @@ def test_nan_in_the_images_stops_with_a_sentence() -> None:
     images = ellipsoids()
     images[:, :, 3, 3, 3] = float("nan")
     with pytest.raises(
-        InputError, match=r"The loss is nan at step 0: .*smaller learning_rate \(now 0.001\), and check that"
-    ):
+        DivergedError, match=r"The loss is nan at step 0: .*smaller learning_rate \(now 0.001\), and check that"
+    ) as stop:
         fit(small_model(), images, SHORT_RUN, progress=False)
+    assert not isinstance(stop.value, InputError), "a training that diverged is no mistake in what a user handed over"
 
 
 def test_one_image_is_no_pair() -> None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lddr.errors import InputError
@@ -12,7 +11,7 @@ from lddr.errors import InputError
 
 @dataclass(frozen=True)
 class Cohort:
-    """Subjects of one data set on one grid; chapter 06.
+    """Subjects of one data set on one grid.
 
     Attributes:
         name: of the data set.
@@ -43,8 +42,8 @@ class Cohort:
         return tuple(self.images.shape[2:])
 
 
-def part_of(parts: dict[str, Any], split: str) -> Any:
-    """What belongs to a split; chapter 06. `InputError` if there is no split of this name."""
+def select_split(parts: dict[str, Any], split: str) -> Any:
+    """Select what belongs to a split. `InputError` if there is no split of this name."""
     if split not in parts:
         raise InputError(f"A split is one of {', '.join(parts)}, not '{split}'.")
     return parts[split]
@@ -54,7 +53,7 @@ Files = dict[str, tuple[Path, Path]]  # subject -> image and labels
 
 
 def on_disk(files: Files, subjects: int | None, split: str, folder: Path) -> Files:
-    """The first so many subjects of a split whose scan is there; None takes all; chapter 06.
+    """Select the first so many subjects of a split whose scan is there; None takes all.
 
     Raises:
         InputError: none is there, in this folder.
@@ -66,7 +65,7 @@ def on_disk(files: Files, subjects: int | None, split: str, folder: Path) -> Fil
 
 
 def evaluation_pairs(n: int, kind: str = "ring") -> list[tuple[int, int]]:
-    """The fixed list of (moving, fixed) pairs on which results are reported; chapter 06.
+    """List the (moving, fixed) pairs on which results are reported; chapter 06.
 
     Args:
         n: number of subjects.
@@ -85,10 +84,3 @@ def evaluation_pairs(n: int, kind: str = "ring") -> list[tuple[int, int]]:
     if kind == "couples" and n % 2 == 0:
         return [(i, i ^ 1) for i in range(n)]
     raise InputError(f"Pairs are 'ring', 'all' or, of an even number of scans, 'couples', not '{kind}' of {n}.")
-
-
-def random_pairs(n: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw `batch` pairs of two different ones of `n` subjects: indices of moving and of fixed ones, `[batch]` each."""
-    moving = torch.randint(n, (batch,), generator=generator)
-    other = torch.randint(1, n, (batch,), generator=generator)
-    return moving, (moving + other) % n

@@ -76,7 +76,7 @@ def to_grid(scan: Scan, affine: np.ndarray, size: Sequence[int], labels: bool = 
 def read_on_grids(
     files: Iterable[tuple[Path, Path]], size: Sequence[int], place: Callable[[Scan, Scan], np.ndarray]
 ) -> tuple[Tensor, Tensor]:
-    """Read images with their labels, each laid on a grid of its own place; chapter 01.
+    """Read images with their labels, each laid on a grid of its own place.
 
     Args:
         files: (image, labels) of every subject.
@@ -102,7 +102,7 @@ def read_on_grids(
 
 
 def check_extent(scan: Scan, size: Sequence[int], spacing: float) -> None:
-    """Refuse a scan that cannot be what the network was trained on (chapter 13).
+    """Refuse a scan that cannot be what the network was trained on.
 
     Raises:
         InputError: less than a quarter or more than four times the grid along some axis.

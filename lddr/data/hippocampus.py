@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lddr.data.cohort import Cohort, on_disk, part_of
+from lddr.data.cohort import Cohort, on_disk, select_split
 from lddr.data.grid import grid_affine, read_on_grids
 from lddr.errors import InputError
 
@@ -16,16 +16,16 @@ LABEL_NAMES = {1: "anterior hippocampus", 2: "posterior hippocampus"}
 
 
 def split_ids(split: str) -> list[str]:
-    """The subjects of "train", "validation" or "test", by the fixed split, on this disk or not; chapter 06.
+    """The subjects of "train", "validation" or "test", by the fixed split, on this disk or not.
 
     Raises:
         InputError: another name.
     """
-    return part_of(json.loads((Path(__file__).parent / "splits" / "hippocampus.json").read_text()), split)
+    return select_split(json.loads((Path(__file__).parent / "splits" / "hippocampus.json").read_text()), split)
 
 
 def load_hippocampus(root: str | Path, split: str, size: Sequence[int] = SIZE, subjects: int | None = None) -> Cohort:
-    """Read one split, each scan padded (or cropped) onto the grid about its centre, not resampled; chapter 06.
+    """Read one split, each scan padded (or cropped) onto the grid about its centre, not resampled.
 
     Args:
         root: the folder that holds `Task04_Hippocampus`.

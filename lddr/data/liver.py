@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from lddr.data.cohort import Cohort, on_disk, part_of
+from lddr.data.cohort import Cohort, on_disk, select_split
 from lddr.data.grid import read_on_grids
 from lddr.data.nifti import Scan
 from lddr.errors import InputError
@@ -22,14 +21,14 @@ SIZE = (64, 64, 64)
 # Millimetres from the first to the last voxel centre along each side: room for every liver, or for every body. Cubes of
 # all sizes share their corners, so a displacement can be resized from one to another.
 SIDES = {"liver_mr": 256.0, "liver_mr_body": 352.0}
-IN_FOLDS = frozenset(SIDES)  # the sets that are tested in folds, which are of the same subjects
+FOLDS = 4
 FOLDER = "CHAOS_MR_T2SPIR"
 LICENCE = "CC BY-NC-SA 4.0; Kavur et al. 2021, Medical Image Analysis 69:101950; doi:10.5281/zenodo.3362844"
 LABEL_NAMES = {1: "liver"}  # the set also labels two kidneys and the spleen, which the cube around a liver cuts
 
 
 def fold_ids(split: str, fold: int) -> list[str]:
-    """The subjects of one part of one fold; chapter 09.
+    """The subjects of one part of one fold.
 
     Args:
         split: "test" (the four subjects of this fold), "validation" (two of the next fold) or "train" (the other ten).
@@ -43,17 +42,17 @@ def fold_ids(split: str, fold: int) -> list[str]:
         raise InputError(f"A fold of liver_mr is one of 0 to {len(folds) - 1}, not {fold}.")
     test, validation = folds[fold], folds[(fold + 1) % len(folds)][:2]
     train = [i for part in folds for i in part if i not in test and i not in validation]
-    return part_of({"train": train, "validation": validation, "test": test}, split)
+    return select_split({"train": train, "validation": validation, "test": test}, split)
 
 
 def box_centre(mask: np.ndarray) -> np.ndarray:
-    """The middle of the smallest box around a mask, `[3]`, voxels; chapter 09."""
+    """The middle of the smallest box around a mask, `[3]`, voxels."""
     inside = np.argwhere(mask)
     return (inside.min(0) + inside.max(0)) / 2
 
 
 def cube_affine(scan: Scan, centre: np.ndarray, size: Sequence[int], side: float) -> np.ndarray:
-    """The affine of a cube, `side` mm between corners, its middle at voxel `centre` of the scan; chapter 09."""
+    """The affine of a cube, `side` mm between corners, its middle at voxel `centre` of the scan."""
     step = side / (np.array(size) - 1) / scan.spacing
     to_scan = np.diag([*step, 1.0])
     to_scan[:3, 3] = centre - (np.array(size) - 1) / 2 * step
@@ -61,7 +60,9 @@ def cube_affine(scan: Scan, centre: np.ndarray, size: Sequence[int], side: float
 
 
 def body(image: np.ndarray) -> np.ndarray:
-    """The voxels that are not air, by half of Otsu's threshold; chapter 09."""
+    """Find the voxels that are not air, by half of Otsu's threshold; chapter 09."""
+    from skimage.filters import threshold_otsu  # here, because only these scans need it
+
     return image > threshold_otsu(image) / 2
 
 
@@ -77,7 +78,7 @@ def window(images: Tensor) -> Tensor:
 def load_liver_mr(
     root: str | Path, name: str, split: str, size: Sequence[int] = SIZE, subjects: int | None = None, fold: int = 0
 ) -> Cohort:
-    """Read one part of one fold, each scan laid on a cube about its liver, or about its body; chapter 09.
+    """Read one part of one fold, each scan laid on a cube about its liver, or about its body.
 
     Args:
         root: the folder that holds `CHAOS_MR_T2SPIR`.

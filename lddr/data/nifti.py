@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from lddr.errors import InputError
-from lddr.files import written
+from lddr.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -129,5 +129,5 @@ def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray, intent:
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_intent(intent or "none")
-    with written(path) as part:
+    with atomic_write(path) as part:
         nib.save(image, part)

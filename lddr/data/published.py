@@ -7,11 +7,10 @@ count voxels. The files are several gigabytes and cannot be shipped; the page Da
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
-from lddr.data.cohort import Cohort, part_of
+from lddr.data.cohort import Cohort, select_split
 from lddr.errors import InputError
 
 SIZE = (128, 128, 128)
@@ -31,11 +30,13 @@ HELD_OUT = 20  # scans at the start of the training files are for validation: th
 
 
 def scan_names(file: Path) -> list[str]:
-    """The groups of a file that hold a scan, sorted: the two of a pig are neighbours then; chapter 09.
+    """The groups of a file that hold a scan, sorted: the two of a pig are neighbours then.
 
     Raises:
         InputError: it is no HDF5 file, or holds no scan.
     """
+    import h5py
+
     names: list[str] = []
     try:
         with h5py.File(file) as store:
@@ -63,11 +64,13 @@ def load_published(
     Raises:
         InputError: another split, a file that is missing or cannot be used, volumes of another size.
 
-    Source: Zhao et al. 2019, section 4.1; chapter 09.
+    Source: Zhao et al. 2019, section 4.1.
     """
+    import h5py
+
     test, training = SETS[name]
     parts = {"train": slice(HELD_OUT, None), "validation": slice(HELD_OUT), "test": slice(None)}
-    part = part_of(parts, split)
+    part = select_split(parts, split)
     files = [Path(root) / FOLDER / file for file in ([test] if split == "test" else training)]
     for file in files:
         if not file.exists():

@@ -13,17 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nilearn import datasets, image
 from platformdirs import user_cache_dir
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lddr.augment import bspline_weights
-from lddr.data.cohort import Cohort, part_of
+from lddr.data.cohort import Cohort, select_split
 from lddr.data.grid import grid_affine, to_grid
 from lddr.data.nifti import Scan
 from lddr.errors import InputError
-from lddr.warp import affine_displacement, compose, integrate_velocity, warp, warp_labels
+from lddr.free_form import bspline_weights
+from lddr.warping import affine_displacement, compose, integrate_velocity, warp, warp_labels
 
 SIZE = (64, 64, 64)
 SIDE = 192.0  # millimetres along each side of the grid: holds the template's brain with room to move
@@ -58,9 +57,17 @@ class SimulatedCohort(Cohort):
         return compose(out_of_moving, integrate_velocity(self.velocities[fixed, None]))
 
 
+def label_names() -> dict[int, str]:
+    """Name the labels of the template: label value -> its name; chapter 02."""
+    # The word that comes first changes slowest, as in the numbers of the labels.
+    parts = product(("grey", "white"), ("bottom", "top"), ("back", "front"), ("left", "right"))
+    names = {i: f"{matter} {left} {back} {bottom}" for i, (matter, bottom, back, left) in enumerate(parts, start=1)}
+    return names | {17: "fluid"}
+
+
 @cache
 def template(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, dict[int, str]]:
-    """The brain that all subjects come from, on a grid of (D, H, W) voxels and 192 mm a side; chapter 02.
+    """The brain that all subjects come from, on a grid of (D, H, W) voxels and 192 mm a side.
 
     Grey and white matter are split at the middle of the brain into eight parts each (left or right, back or front,
     bottom or top), so that overlap says something about position; fluid is one label.
@@ -68,6 +75,8 @@ def template(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, dict[int, str]
     Returns:
         T1 intensities, `[1, 1, D, H, W]` in [0, 1]; labels, `[1, 1, D, H, W]` uint8; the labels' names.
     """
+    from nilearn import datasets, image  # here, because importing nilearn takes seconds
+
     maps = []
     for load in datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template:
         volume = image.reorder_img(load(resolution=1))
@@ -80,24 +89,21 @@ def template(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, dict[int, str]
     upper = [index > centre for index, centre in zip(np.indices(size), middle, strict=True)]
     octant = upper[0] + 2 * upper[1] + 4 * upper[2]
     labels = np.where(brain, np.where(tissue == 0, 17, 8 * (tissue - 1) + octant + 1), 0)
-    # The word that comes first changes slowest, as in the numbers of the labels.
-    parts = product(("grey", "white"), ("bottom", "top"), ("back", "front"), ("left", "right"))
-    names = {i: f"{matter} {left} {back} {bottom}" for i, (matter, bottom, back, left) in enumerate(parts, start=1)}
     tensor = torch.from_numpy(np.where(brain, t1 / t1.max(), 0).astype(np.float32))
-    return tensor[None, None], torch.from_numpy(labels.astype(np.uint8))[None, None], names | {17: "fluid"}
+    return tensor[None, None], torch.from_numpy(labels.astype(np.uint8))[None, None], label_names()
 
 
 def smooth_noise(size: Sequence[int], channels: int, controls: int, generator: torch.Generator) -> Tensor:
-    """Cubic B-splines of random weights: `[1, channels, D, H, W]`, about -0.6 to 0.6; chapter 02."""
+    """Cubic B-splines of random weights: `[1, channels, D, H, W]`, about -0.6 to 0.6."""
     values = 2 * torch.rand(channels, controls, controls, controls, generator=generator) - 1
     d, h, w = (bspline_weights(controls, n) for n in size)
     return torch.einsum("cijk,di,hj,wk->cdhw", values, d, h, w)[None]
 
 
 def random_velocity(size: Sequence[int], generator: torch.Generator) -> Tensor:
-    """A velocity field, `[1, 3, D, H, W]`, voxels per unit of time: turn, stretch, shift, bends; chapter 02.
+    """A velocity field, `[1, 3, D, H, W]`, voxels per unit of time: turn, stretch, shift, bends.
 
-    Sizes are shares of the grid's side, so a subject is the same person on every grid.
+    Sizes are shares of the grid's side, so a subject is the same on every grid.
     """
     sides = torch.tensor(size, dtype=torch.float32)
     turn = 0.06 * (2 * torch.rand(3, 3, generator=generator) - 1)
@@ -108,7 +114,7 @@ def random_velocity(size: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def make_subject(index: int, size: tuple[int, int, int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """One subject: the template, bent, shaded and made noisy; chapter 02.
+    """One subject: the template, bent, shaded and made noisy.
 
     Args:
         index: of the subject; with the seed it decides everything about it.
@@ -133,7 +139,7 @@ def make_subject(index: int, size: tuple[int, int, int], seed: int = 0) -> tuple
 def load_simulated_brains(
     split: str, size: Sequence[int] = SIZE, subjects: int | None = None, seed: int = 0
 ) -> SimulatedCohort:
-    """The subjects of one split; made once, then read from `LDDR_CACHE` or the system's caches; chapter 02.
+    """The subjects of one split; made once, then read from `LDDR_CACHE` or the system's caches.
 
     Args:
         split: "train" (40 subjects), "validation" (8) or "test" (16).
@@ -144,7 +150,7 @@ def load_simulated_brains(
     Raises:
         InputError: another split, or a size out of range.
     """
-    indices, size = part_of(SPLITS, split)[:subjects], tuple(size)
+    indices, size = select_split(SPLITS, split)[:subjects], tuple(size)
     if len(size) != 3 or not all(16 <= n <= 160 for n in size) or len(set(size)) > 1:
         raise InputError(f"Simulated brains come on cubes of 16 to 160 voxels a side, not {'x'.join(map(str, size))}.")
     folder = Path(os.environ.get("LDDR_CACHE") or user_cache_dir("lddr"))
@@ -156,6 +162,8 @@ def load_simulated_brains(
         part = folder / f"{i:03}.pt.{os.getpid()}.part"
         torch.save(make_subject(i, size, seed), part)
         part.replace(files[i])
-    images, labels, velocities = (torch.cat(x) for x in zip(*map(torch.load, files.values()), strict=True))
-    ids, names, spacing = tuple(f"brain_{i:03}" for i in files), template(size)[2], SIDE / size[0]
+    images, labels, velocities = (
+        torch.cat(x) for x in zip(*(torch.load(file, weights_only=True) for file in files.values()), strict=True)
+    )
+    ids, names, spacing = tuple(f"brain_{i:03}" for i in files), label_names(), SIDE / size[0]
     return SimulatedCohort("simulated_brains", split, ids, images, labels, names, spacing, LICENCE, velocities)

@@ -12,7 +12,7 @@ from lddr.networks.vtn import VTNEncoder
 
 
 def as_affine(numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Read `[B, 12]` numbers, nine of A - I, three of b, as A, `[B, 3, 3]`, and b, `[B, 3]`, voxels; chapter 03."""
+    """Read `[B, 12]` numbers, nine of A - I, three of b, as A, `[B, 3, 3]`, and b, `[B, 3]`, voxels."""
     matrix = numbers[:, :9].view(-1, 3, 3) + torch.eye(3, device=numbers.device, dtype=numbers.dtype)
     return matrix, numbers[:, 9:]
 

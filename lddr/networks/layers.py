@@ -10,7 +10,7 @@ Head = TypeVar("Head", nn.Linear, nn.Conv3d, nn.ConvTranspose3d)
 
 
 def near_zero(layer: Head) -> Head:
-    """Start a head near zero, so that an untrained network leaves the image (almost) where it is; chapter 06.
+    """Start a head near zero, so that an untrained network leaves the image (almost) where it is.
 
     Exactly zero would let no gradient through to the layers below on the first step.
     """

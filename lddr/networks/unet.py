@@ -11,7 +11,7 @@ from lddr.networks.layers import fit_to, near_zero
 
 
 class UNet(nn.Module):
-    """Four strided 3x3x3 convolutions down, seven convolutions up, a displacement at full size; chapter 11.
+    """Four strided 3x3x3 convolutions down, seven convolutions up, a displacement at full size.
 
     Args:
         down: channels of the four halving convolutions.

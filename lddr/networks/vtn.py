@@ -10,7 +10,7 @@ from lddr.networks.layers import fit_to, near_zero
 
 
 def leaky(x: Tensor) -> Tensor:
-    """LeakyReLU with VTN's slope; chapter 05."""
+    """LeakyReLU with VTN's slope."""
     return F.leaky_relu(x, 0.1)
 
 
@@ -21,7 +21,7 @@ class VTNEncoder(nn.Module):
         width: channels after the first convolution (the paper: 16).
         levels: how many halvings (the paper: 6, which leave 2 voxels of 128).
 
-    Source: Zhao et al. 2020 (VTN), Figure 3; chapter 05.
+    Source: Zhao et al. 2020 (VTN), Figure 3.
     """
 
     def __init__(self, width: int, levels: int = 6) -> None:

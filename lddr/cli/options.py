@@ -1,0 +1,43 @@
+"""What several commands of a command line share."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from lddr.errors import InputError
+
+
+def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Make a reader of whole numbers within limits, for an option of a command line."""
+    limits = f"a whole number from {least} {'up' if most is None else f'to {most}'}"
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"found '{text}', expected {limits}")
+        return int(text)
+
+    return read
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a model and how it is used."""
+    parser.add_argument("--model", required=True, metavar="NAME_OR_PATH", help="see lddr models")
+    parser.add_argument("--repeats", type=at_least(1), default=1, metavar="R", help="apply dense networks R times")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def load(options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    """Load the model that the options name, onto their device: what `lddr.models.load_model` gives.
+
+    Raises:
+        InputError: no such model, or no such device.
+    """
+    import torch
+
+    from lddr.models import load_model
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device is cuda, but no CUDA device is there; use cpu.")
+    device = "cpu" if options.device == "cpu" or not torch.cuda.is_available() else "cuda"
+    model, config, about = load_model(options.model)
+    return model.to(device), config, about

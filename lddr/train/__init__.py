@@ -1,0 +1,1 @@
+"""Training: from a cohort to a model, alone or with a teacher."""
