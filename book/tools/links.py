@@ -80,9 +80,15 @@ def describe(field: FieldInfo) -> str:
     return "; ".join(filter(None, [field.description, f"one of {', '.join(choices)}" if choices else ""]))
 
 
+def one_by_one(match: re.Match[str]) -> str:
+    """Describe each of several attributes that a docstring describes together, as Sphinx wants them."""
+    first, *others = match[1].split(", ")
+    return "\n".join([f":ivar {first}: {match[2]}", *(f":ivar {name}: the same" for name in others)])
+
+
 def finish_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Link chapters, list the fields of settings and the chapters that use the object."""
-    text = re.sub(r"^:ivar (\w+), (\w+): (.*)", r":ivar \1: \3\n:ivar \2: the same", "\n".join(lines), flags=re.M)
+    text = re.sub(r"^:ivar (\w+(?:, \w+)+): (.*)", one_by_one, "\n".join(lines), flags=re.M)
     # napoleon takes the words before a colon for a type; in these docstrings they are words
     text = re.sub(r"^:returns: (.*?)\n:rtype: (.*?)$", r":returns: \2: \1", text, flags=re.M | re.S)
     for word, document in chapter_pages(app.env.found_docs).items():
