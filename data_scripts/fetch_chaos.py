@@ -72,7 +72,7 @@ class Slice(NamedTuple):
 
 
 def find_series(archive: zipfile.ZipFile) -> dict[str, tuple[list[str], list[str]]]:
-    """The names of each patient's T2-SPIR slices and masks, patients by number, names in order.
+    """List the names of each patient's T2-SPIR slices and masks, patients by number, names in order.
 
     Raises:
         InputError: there are none.

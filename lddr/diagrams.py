@@ -36,7 +36,7 @@ def trace(module: nn.Module, *inputs: Tensor) -> list[Layer]:
 
 
 def draw_layers(ax: Axes, layers: Sequence[Layer], inputs: Layer, skips: Sequence[tuple[int, int]] = ()) -> None:
-    """A network as a row of blocks: as tall as its grid (each halving one step), as wide as its channels (log scale).
+    """Draw a network as blocks in a row: as tall as its grid (each halving one step), as wide as its channels (log).
 
     Args:
         layers: of `trace`, those to show.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def covariance(a: Tensor, b: Tensor) -> Tensor:
-    """Covariance of two images over their grid: `mean((a - mean a)(b - mean b))`.
+    """Compute the covariance of two images over their grid: `mean((a - mean a)(b - mean b))`.
 
     The textbook form `mean(ab) - mean(a) mean(b)` is the same number on paper, but in float32 it subtracts two
     nearly equal numbers when the contrast is small beside the mean, and loses every digit; chapter 04 shows it.
@@ -19,7 +19,7 @@ def covariance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def corrcoef(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
-    """Correlation coefficient of two images: `Cov(a, b) / sqrt(Cov(a, a) Cov(b, b))`.
+    """Compute the correlation coefficient of two images: `Cov(a, b) / sqrt(Cov(a, a) Cov(b, b))`.
 
     Args:
         a, b: `[B, C, D, H, W]`, intensities in [0, 1].
@@ -34,7 +34,7 @@ def corrcoef(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def corrcoef_loss(warped: Tensor, fixed: Tensor) -> Tensor:
-    """Reconstruction loss `l_rec = 1 - CorrCoef(warped, fixed)`, mean over the batch (chapter 04).
+    """Compute the reconstruction loss `l_rec = 1 - CorrCoef(warped, fixed)`, mean over the batch (chapter 04).
 
     Both `[B, 1, D, H, W]`, intensities in [0, 1] -> one number in [0, 2].
     """
@@ -42,7 +42,7 @@ def corrcoef_loss(warped: Tensor, fixed: Tensor) -> Tensor:
 
 
 def smoothness(displacement: Tensor) -> Tensor:
-    """Price of a rough field: `1/2 * sum of squared forward differences / (3 * voxels)`, mean over the batch.
+    """Penalise a rough field: `1/2 * sum of squared forward differences / (3 * voxels)`, mean over the batch.
 
     `[B, 3, D, H, W]`, voxels -> one number, voxels squared.
 
@@ -53,7 +53,7 @@ def smoothness(displacement: Tensor) -> Tensor:
 
 
 def orthogonality(matrix: Tensor, eps: float = 1e-5) -> Tensor:
-    """Price of an affine matrix that shears or scales: 0 when every singular value is 1.
+    """Penalise an affine matrix that shears or scales: 0 when every singular value is 1.
 
     `s1 + (1 + e)^2 s2 / s3 - 6 (1 + e)` with s1, s2, s3 the elementary symmetric polynomials of the eigenvalues of
     `A^T A + e I`, so that both large and small singular values cost.
@@ -70,7 +70,7 @@ def orthogonality(matrix: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def volume_change(matrix: Tensor) -> Tensor:
-    """Price of an affine matrix A, `[B, 3, 3]`, that changes volume: `1/2 (det A - 1)^2`, mean over the batch.
+    """Penalise an affine matrix A, `[B, 3, 3]`, that changes volume: `1/2 (det A - 1)^2`, mean over the batch.
 
     Source: Zhao et al. 2020 (VTN), determinant loss.
     """

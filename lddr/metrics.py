@@ -9,7 +9,7 @@ from lddr.warping import jacobian_determinant
 
 
 def overlap(a: Tensor, b: Tensor, labels: Sequence[int]) -> tuple[dict[int, float], dict[int, float]]:
-    """Dice and Jaccard of each label: `{label: Dice}` and `{label: Jaccard}` (chapter 00).
+    """Compute Dice and Jaccard of each label: `{label: Dice}` and `{label: Jaccard}` (chapter 00).
 
     A label absent from both maps has no overlap to measure: NaN, left out of means. Absent from one only: 0.
 
@@ -27,12 +27,12 @@ def overlap(a: Tensor, b: Tensor, labels: Sequence[int]) -> tuple[dict[int, floa
 
 
 def nanmean(values: Iterable[float]) -> float:
-    """Mean of what can be measured; NaN if nothing can."""
+    """Average what can be measured; NaN if nothing can."""
     return torch.tensor(list(values), dtype=torch.float64).nanmean().item()
 
 
 def hd95(a: Tensor, b: Tensor, labels: Sequence[int], spacing: float = 1.0) -> dict[int, float]:
-    """95th percentile of the symmetric surface distance of each label, millimetres, by MONAI (chapter 06).
+    """Compute each label's 95th percentile of the symmetric surface distance, mm, by MONAI (chapter 06).
 
     Args:
         a, b: integer label maps `[1, 1, D, H, W]`.
@@ -53,7 +53,7 @@ def hd95(a: Tensor, b: Tensor, labels: Sequence[int], spacing: float = 1.0) -> d
 
 
 def regularity(displacement: Tensor) -> tuple[float, float]:
-    """How plausible a map is, by its Jacobian determinant (chapter 04); `displacement`: `[1, 3, D, H, W]`, voxels.
+    """Judge how plausible a map is by its Jacobian determinant (chapter 04); `displacement`: `[1, 3, D, H, W]`, voxels.
 
     Percent of voxels with determinant <= 0, and the determinant's standard deviation (released: `jacobian_det`).
     """

@@ -32,7 +32,7 @@ class ModelConfig(Config):
 
 
 def build_model(config: ModelConfig, seed: int | None = None) -> RecursiveCascade:
-    """An untrained cascade; near the identity, because every head starts near zero (chapter 06).
+    """Build an untrained cascade; near the identity, because every head starts near zero (chapter 06).
 
     The seed is that of the starting weights; None takes PyTorch's current state.
     """
@@ -101,7 +101,7 @@ def load_model(name_or_path: str | Path) -> tuple[RecursiveCascade, ModelConfig,
 
 
 def shipped_models() -> dict[str, dict[str, Any]]:
-    """The models that come with the package: name -> file, dataset, cascades, objective, dice, licence, ..."""
+    """List the models of the package: name -> file, dataset, cascades, objective, dice, licence, ..."""
     return json.loads((WEIGHTS / "manifest.json").read_text())
 
 

@@ -40,7 +40,7 @@ def use_style() -> None:
 
 
 def section(volume: Tensor | np.ndarray, plane: Plane = "axial", index: int | None = None) -> np.ndarray:
-    """One slice of a volume, turned so that `imshow(..., origin="lower")` shows it upright.
+    """Cut one slice out of a volume, turned so that `imshow(..., origin="lower")` shows it upright.
 
     Args:
         volume: `[D, H, W]`, or with leading axes of length 1.
@@ -144,7 +144,7 @@ def show_jacobian(ax: Axes, displacement: Tensor, plane: Plane = "axial", index:
 
 
 def show_training(log: Sequence[dict[str, float]], baseline: float | None = None) -> Figure:
-    """The loss of the training pairs and the Dice of the validation pairs, over steps.
+    """Draw the loss of the training pairs and the Dice of the validation pairs, over steps.
 
     Args:
         log: of `lddr.train.loop.fit`.
@@ -171,7 +171,7 @@ def show_training(log: Sequence[dict[str, float]], baseline: float | None = None
 
 
 def slice_slider(draw: Callable[[Axes, int], None], indices: Sequence[int], title: str, inches: float = 4.0) -> Any:
-    """A slider through slices that works in a plain web page: every frame is drawn beforehand.
+    """Make a slider through slices that works in a plain web page: every frame is drawn beforehand.
 
     Args:
         draw: called with an axis and each of the slice indices.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def identity_grid(size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
-    """Voxel coordinates of every voxel of a grid of size (D, H, W); chapter 02 begins with them.
+    """Make the coordinates of every voxel of a grid of size (D, H, W); chapter 02 begins with them.
 
     `[1, 3, D, H, W]` float32; channel i holds the index along axis i, in voxels.
     """
@@ -73,7 +73,7 @@ def warp_labels(labels: Tensor, displacement: Tensor, mode: str = "linear") -> T
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
-    """The one displacement that does what warping by `first`, then by `second` does; all `[B, 3, D, H, W]`, voxels.
+    """Find the displacement that does what warping by `first`, then `second` does; all `[B, 3, D, H, W]`, voxels.
 
     `u(x) = second(x) + first(x + second(x))`: the pull-back through the second field lands at
     `x + second(x)`, and from there the first field goes on.
@@ -84,7 +84,7 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
 
 
 def affine_displacement(matrix: Tensor, translation: Tensor, size: Sequence[int]) -> Tensor:
-    """An affine map as a displacement: `u(x) = (A - I)(x - c) + b`, c the centre of the grid (chapter 03).
+    """Write an affine map as a displacement: `u(x) = (A - I)(x - c) + b`, c the centre of the grid (chapter 03).
 
     Args:
         matrix: A, `[B, 3, 3]`.
@@ -99,7 +99,7 @@ def affine_displacement(matrix: Tensor, translation: Tensor, size: Sequence[int]
 
 
 def compose_with_affine(matrix: Tensor, affine_field: Tensor, displacement: Tensor) -> Tensor:
-    """First an affine map, then `displacement`: exact, because an affine map needs no resampling (chapter 03).
+    """Apply an affine map, then `displacement`: exact, as an affine map needs no resampling (chapter 03).
 
     `u(x) = A v(x) + u_affine(x)`: putting `x + v(x)` into the formula of `affine_displacement` leaves one
     extra `(A - I) v(x)`, and with the v(x) of the second step that makes `A v(x)`.
@@ -113,7 +113,7 @@ def compose_with_affine(matrix: Tensor, affine_field: Tensor, displacement: Tens
 
 
 def jacobian(displacement: Tensor) -> Tensor:
-    """Jacobian matrix of the map `x -> x + u(x)` at every voxel, by second-order differences (chapter 02).
+    """Compute the Jacobian matrix of the map `x -> x + u(x)` at every voxel, by second-order differences (chapter 02).
 
     `[B, 3, D, H, W]`, voxels, every side at least 3 -> `[B, 3, 3, D, H, W]`; entry (i, j) is the
     derivative of coordinate i along axis j.
@@ -124,7 +124,7 @@ def jacobian(displacement: Tensor) -> Tensor:
 
 
 def jacobian_determinant(displacement: Tensor) -> Tensor:
-    """How much the map `x -> x + u(x)` stretches space: 1 keeps volume, 0 crushes it, below 0 folds it (chapter 02).
+    """Measure how `x -> x + u(x)` stretches space: 1 keeps volume, 0 crushes it, below 0 folds it (chapter 02).
 
     `[B, 3, D, H, W]`, voxels, every side at least 3 -> `[B, D, H, W]`, no unit.
     """
@@ -132,7 +132,7 @@ def jacobian_determinant(displacement: Tensor) -> Tensor:
 
 
 def resize_displacement(displacement: Tensor, size: Sequence[int]) -> Tensor:
-    """The same motion on a finer or coarser grid over the same space; see the page "Conventions".
+    """Express the same motion on a finer or coarser grid over the same space; see the page "Conventions".
 
     Values are in voxels, so they are rescaled with the voxel size: twice the intervals, twice the number.
     `[B, 3, D, H, W]`, voxels of the old grid -> `[B, 3, *size]`, voxels of the new one.
@@ -143,7 +143,7 @@ def resize_displacement(displacement: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def invert(displacement: Tensor, iterations: int = 50) -> tuple[Tensor, Tensor]:
-    """The displacement that undoes `displacement`, by fixed-point iteration.
+    """Find the displacement that undoes `displacement`, by fixed-point iteration.
 
     The inverse v of u, `[B, 3, D, H, W]`, voxels, satisfies `v(x) = -u(x + v(x))`; starting from v = 0 the right-hand
     side is applied `iterations` times, which converges where u changes by less than one voxel per voxel.

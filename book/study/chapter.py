@@ -66,7 +66,7 @@ def literals(source: str) -> dict[str, Any] | None:
 
 
 def _names(source: str) -> set[str]:
-    """The names that a cell assigns to; of one that is no Python, none."""
+    """List the names that a cell assigns to; of one that is no Python, none."""
     try:
         nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
     except SyntaxError:

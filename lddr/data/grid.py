@@ -31,7 +31,7 @@ def normalise(scan: Scan, low: float = 5, high: float = 98) -> Scan:
 
 
 def grid_affine(scan: Scan, size: Sequence[int], spacing: float | Sequence[float]) -> np.ndarray:
-    """The affine of a network grid laid over the middle of a scan, along the scan's own axes (chapter 01).
+    """Lay a network grid over the middle of a scan, along the scan's own axes: its affine (chapter 01).
 
     Where the spacing is the scan's own, the grid is shifted by at most half a voxel so that voxels fall onto voxels and
     nothing is interpolated.

@@ -16,7 +16,7 @@ LABEL_NAMES = {1: "anterior hippocampus", 2: "posterior hippocampus"}
 
 
 def split_ids(split: str) -> list[str]:
-    """The subjects of "train", "validation" or "test", by the fixed split, on this disk or not.
+    """List the subjects of "train", "validation" or "test", by the fixed split, on this disk or not.
 
     Raises:
         InputError: another name.

@@ -28,7 +28,7 @@ LABEL_NAMES = {1: "liver"}  # the set also labels two kidneys and the spleen, wh
 
 
 def fold_ids(split: str, fold: int) -> list[str]:
-    """The subjects of one part of one fold.
+    """List the subjects of one part of one fold.
 
     Args:
         split: "test" (the four subjects of this fold), "validation" (two of the next fold) or "train" (the other ten).
@@ -46,13 +46,13 @@ def fold_ids(split: str, fold: int) -> list[str]:
 
 
 def box_centre(mask: np.ndarray) -> np.ndarray:
-    """The middle of the smallest box around a mask, `[3]`, voxels."""
+    """Find the middle of the smallest box around a mask, `[3]`, voxels."""
     inside = np.argwhere(mask)
     return (inside.min(0) + inside.max(0)) / 2
 
 
 def cube_affine(scan: Scan, centre: np.ndarray, size: Sequence[int], side: float) -> np.ndarray:
-    """The affine of a cube, `side` mm between corners, its middle at voxel `centre` of the scan."""
+    """Give the affine of a cube, `side` mm between corners, its middle at voxel `centre` of the scan."""
     step = side / (np.array(size) - 1) / scan.spacing
     to_scan = np.diag([*step, 1.0])
     to_scan[:3, 3] = centre - (np.array(size) - 1) / 2 * step

@@ -37,7 +37,7 @@ class Scan:
 
 
 def _load(path: str | Path) -> Scan:
-    """The file's volume in RAS order, or one sentence about what is wrong with the file."""
+    """Load the file's volume in RAS order, or one sentence about what is wrong with the file."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file.")

@@ -30,7 +30,7 @@ HELD_OUT = 20  # scans at the start of the training files are for validation: th
 
 
 def scan_names(file: Path) -> list[str]:
-    """The groups of a file that hold a scan, sorted: the two of a pig are neighbours then.
+    """List the groups of a file that hold a scan, sorted: the two of a pig are neighbours then.
 
     Raises:
         InputError: it is no HDF5 file, or holds no scan.

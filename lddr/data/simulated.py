@@ -45,7 +45,7 @@ class SimulatedCohort(Cohort):
     velocities: Tensor
 
     def true_displacement(self, moving: int, fixed: int) -> Tensor:
-        """The displacement that brings subject `moving` onto subject `fixed`, up to the error of integrating it.
+        """Find the displacement that brings subject `moving` onto subject `fixed`, but for the error of integrating it.
 
         Subject i is `T(x + u_i(x))` with `u_i = exp(v_i)`. The wanted map is "out of the moving subject into the
         template", which is exp(-v_m), then "out of the template into the fixed one"; chapter 08.
@@ -67,7 +67,7 @@ def label_names() -> dict[int, str]:
 
 @cache
 def template(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, dict[int, str]]:
-    """The brain that all subjects come from, on a grid of (D, H, W) voxels and 192 mm a side.
+    """Load the brain that all subjects come from, on a grid of (D, H, W) voxels and 192 mm a side.
 
     Grey and white matter are split at the middle of the brain into eight parts each (left or right, back or front,
     bottom or top), so that overlap says something about position; fluid is one label.
@@ -94,14 +94,14 @@ def template(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, dict[int, str]
 
 
 def smooth_noise(size: Sequence[int], channels: int, controls: int, generator: torch.Generator) -> Tensor:
-    """Cubic B-splines of random weights: `[1, channels, D, H, W]`, about -0.6 to 0.6."""
+    """Sum up cubic B-splines of random weights: `[1, channels, D, H, W]`, about -0.6 to 0.6."""
     values = 2 * torch.rand(channels, controls, controls, controls, generator=generator) - 1
     d, h, w = (bspline_weights(controls, n) for n in size)
     return torch.einsum("cijk,di,hj,wk->cdhw", values, d, h, w)[None]
 
 
 def random_velocity(size: Sequence[int], generator: torch.Generator) -> Tensor:
-    """A velocity field, `[1, 3, D, H, W]`, voxels per unit of time: turn, stretch, shift, bends.
+    """Draw a velocity field, `[1, 3, D, H, W]`, voxels per unit of time: turn, stretch, shift, bends.
 
     Sizes are shares of the grid's side, so a subject is the same on every grid.
     """
@@ -114,7 +114,7 @@ def random_velocity(size: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def make_subject(index: int, size: tuple[int, int, int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """One subject: the template, bent, shaded and made noisy.
+    """Make one subject: the template, bent, shaded and made noisy.
 
     Args:
         index: of the subject; with the seed it decides everything about it.
@@ -139,7 +139,7 @@ def make_subject(index: int, size: tuple[int, int, int], seed: int = 0) -> tuple
 def load_simulated_brains(
     split: str, size: Sequence[int] = SIZE, subjects: int | None = None, seed: int = 0
 ) -> SimulatedCohort:
-    """The subjects of one split; made once, then read from `LDDR_CACHE` or the system's caches.
+    """Load the subjects of one split; made once, then read from `LDDR_CACHE` or the system's caches.
 
     Args:
         split: "train" (40 subjects), "validation" (8) or "test" (16).

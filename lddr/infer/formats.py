@@ -6,7 +6,7 @@ from lddr.infer.register import PointMap
 
 
 def in_voxels(mapping: PointMap) -> np.ndarray:
-    """The displacement in voxels of the fixed file's grid: the book's convention, with the channel last.
+    """Give the displacement in voxels of the fixed file's grid: the book's convention, with the channel last.
 
     `[X, Y, Z, 3]` float32; channel i moves along array axis i of the fixed file.
     """
@@ -15,7 +15,7 @@ def in_voxels(mapping: PointMap) -> np.ndarray:
 
 
 def for_itk(mapping: PointMap) -> np.ndarray:
-    """The displacement as ITK and ANTs read it: millimetres to Left, Posterior and Superior.
+    """Give the displacement as ITK and ANTs read it: millimetres to Left, Posterior and Superior.
 
     `[X, Y, Z, 1, 3]` float32; save it with the intent "vector".
     """
@@ -24,7 +24,7 @@ def for_itk(mapping: PointMap) -> np.ndarray:
 
 
 def for_learn2reg(mapping: PointMap) -> np.ndarray:
-    """The displacement as the Learn2Reg challenge reads it: voxels of the fixed grid, channel first.
+    """Give the displacement as the Learn2Reg challenge reads it: voxels of the fixed grid, channel first.
 
     `[3, X, Y, Z]` float16.
     """

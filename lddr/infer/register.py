@@ -35,7 +35,7 @@ class PointMap:
         return apply_affine(self.affine, _indices(self.points.shape[:3]))
 
     def warp(self, moving: Scan, labels: bool = False) -> np.ndarray:
-        """The moving scan, in its own intensities, on the fixed file's grid.
+        """Bring the moving scan, in its own intensities, on the fixed file's grid.
 
         Returns:
             `[X, Y, Z]`, the moving scan's type, linear between voxels (labels: the nearest); 0 where the map leaves it.

@@ -29,14 +29,14 @@ class Discriminator(nn.Module):
         self.halve = nn.ModuleList(nn.Conv3d(a, b, 4, stride=2, padding=1) for a, b in pairwise(channels))
 
     def features(self, displacement: Tensor) -> list[Tensor]:
-        """Every layer's output (the last without its sigmoid) for `[B, 3, D, H, W]`, voxels, every side at least 32."""
+        """Give each layer's output (the last without sigmoid) for `[B, 3, D, H, W]`, voxels, every side at least 32."""
         features = [F.relu(self.condition(displacement))]
         for halve in self.halve[:-1]:
             features.append(F.relu(halve(features[-1])))
         return [*features, self.halve[-1](features[-1])]
 
     def forward(self, displacement: Tensor) -> Tensor:
-        """The mean feature M of each displacement, `[B]`."""
+        """Compute the mean feature M of each displacement, `[B]`."""
         last = self.features(displacement)[-1]
         return (torch.sigmoid(last) if self.bounded else last).mean(dim=(1, 2, 3, 4))
 
@@ -62,7 +62,7 @@ class DiscriminatorReleased(nn.Module):
         self.head = nn.Linear(256 * d * h * w, 1)
 
     def forward(self, displacement: Tensor) -> Tensor:
-        """One number for each displacement `[B, 3, D, H, W]`, `[B]`."""
+        """Compute one number for each displacement `[B, 3, D, H, W]`, `[B]`."""
         x = displacement
         for halve in self.halve:
             x = F.leaky_relu(halve(x), 0.2)

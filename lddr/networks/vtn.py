@@ -10,7 +10,7 @@ from lddr.networks.layers import fit_to, near_zero
 
 
 def leaky(x: Tensor) -> Tensor:
-    """LeakyReLU with VTN's slope."""
+    """Apply LeakyReLU with VTN's slope."""
     return F.leaky_relu(x, 0.1)
 
 
@@ -31,7 +31,7 @@ class VTNEncoder(nn.Module):
         self.refine = nn.ModuleList(nn.Conv3d(c, c, 3, padding=1) for c in channels[3:])
 
     def forward(self, moving: Tensor, fixed: Tensor) -> list[Tensor]:
-        """Features at 1/2, 1/4, ... 1/2^levels of the grid, finest first."""
+        """Compute features at 1/2, 1/4, ... 1/2^levels of the grid, finest first."""
         x = torch.cat([moving, fixed], dim=1)
         features = []
         for level, halve in enumerate(self.halve):

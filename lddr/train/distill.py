@@ -24,7 +24,7 @@ Teacher = Callable[[Batch], Tensor]  # a batch -> phi_t, `[B, 3, D, H, W]`, voxe
 
 
 def adversarial_step(config: DistillConfig, step: int, steps: int) -> bool:
-    """The learning strategy: whether l_dis takes part in step `step` (from 0) of `steps`.
+    """Follow the learning strategy: whether l_dis takes part in step `step` (from 0) of `steps`.
 
     Images play the part of the real data, so most steps see l_rec alone; the released schedule has `every` 3.
 
@@ -39,7 +39,7 @@ def joint_deformation(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
 
 
 def gradient_penalty(discriminator: nn.Module, joint: Tensor) -> tuple[Tensor, Tensor]:
-    """How far D's slope at the joint deformation is from 1: `(||grad D(phi_hat)||_2 - 1)^2`.
+    """Measure how far D's slope at the joint deformation is from 1: `(||grad D(phi_hat)||_2 - 1)^2`.
 
     Args:
         discriminator: D, `[B, 3, D, H, W]` -> `[B]`.
@@ -89,7 +89,7 @@ class Distillation:
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9))
 
     def step(self, l_rec: Tensor, student: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """One adversarial step: D takes its step, then the student's loss changes from l_rec to L_adv.
+        """Take one adversarial step: D takes its step, then the student's loss changes from l_rec to L_adv.
 
         Args:
             l_rec: the student's reconstruction loss.
@@ -136,7 +136,7 @@ class Distillation:
         return term
 
     def discriminator_step(self, student: Tensor, teacher: Tensor) -> dict[str, float]:
-        """One step of D, on displacements that are cut off from the networks that made them.
+        """Take one step of D, on displacements that are cut off from the networks that made them.
 
         `paper` minimises the very l_dis the student minimises; `wgan-gp` pulls the two apart, under the penalty.
 
@@ -164,7 +164,7 @@ class Distillation:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep of the discriminator."""
+        """Give what a checkpoint must keep of the discriminator."""
         return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

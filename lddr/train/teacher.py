@@ -27,7 +27,7 @@ Pairs = Sequence[tuple[int, int]]
 
 
 def on_the_fly(model: RecursiveCascade) -> Teacher:
-    """A teacher that registers every batch when asked; its weights follow the images to their device; chapter 05."""
+    """Make a teacher that registers every batch when asked; its weights follow the images' device; chapter 05."""
     model.eval()
 
     @torch.no_grad()
@@ -39,7 +39,7 @@ def on_the_fly(model: RecursiveCascade) -> Teacher:
 
 
 def _origin(model: RecursiveCascade, cohort: Cohort) -> dict[str, str]:
-    """What stored displacements belong to, in words that can be compared and printed."""
+    """Say what stored displacements belong to, in words that can be compared and printed."""
     return {
         "teacher": weights_hash(model),
         "grid": "x".join(map(str, cohort.size)),
