@@ -38,7 +38,8 @@ def chapters() -> list[Path]:
 
 def call(tool: str, *options: str | Path) -> None:
     """Run a tool of this environment from the top of the project; stop here if it fails."""
-    result = subprocess.run([Path(sys.executable).with_name(tool), *options], cwd=ROOT)
+    found = {"PYTHONPATH": str(Path(__file__).parent)}  # where pytest finds the plugin beside this file
+    result = subprocess.run([Path(sys.executable).with_name(tool), *options], cwd=ROOT, env=os.environ | found)
     if result.returncode:
         raise SystemExit(f"failed: {' '.join(map(str, [tool, *options]))}")
 
@@ -171,8 +172,8 @@ def compare() -> None:
             raise SystemExit(f"{chapter.name}: no cell with outputs is tagged nbval-check-output; nothing to compare")
         is_light = notebook.metadata["lddr"]["seconds"] < LIGHT_SECONDS
         (light if is_light else heavy).append(chapter if is_light else BUILD / "smoke" / chapter.name)
-    two = ("-n", "2", "--dist", "loadfile")
-    call("pytest", "-q", "-p", "no:cacheprovider", *two, "--nbval-lax", "--nbval-cell-timeout=600", *light, *heavy)
+    how = ("-q", "-p", "no:cacheprovider", "-p", "nbval_history", "-n", "2", "--dist", "loadfile")
+    call("pytest", *how, "--nbval-lax", "--nbval-cell-timeout=600", *light, *heavy)
 
 
 def lint() -> None:
