@@ -140,25 +140,20 @@ def slowness() -> float:
 
 def smoke() -> None:
     """Run every chapter at parameters that take seconds; twice if the machine was slow the first time."""
-    limit = SMOKE_SECONDS * slowness()
-    slow: list[str] = []
+    limit, took = SMOKE_SECONDS * slowness(), dict[Path, float]()
 
     def run(chapter: Path, threads: int | None) -> None:
         output, parameters = BUILD / "smoke" / chapter.name, NOTEBOOKS / "params" / "smoke.yaml"
-        seconds, _ = execute(chapter, output, parameters, threads)
-        print(f"{chapter.stem}: {seconds:.0f} s", flush=True)
-        if seconds > limit and threads is None:
-            slow.append(f"{chapter.name} takes {seconds:.0f} s at smoke parameters; the limit is {limit:.0f} s")
-        elif seconds > limit:
-            again.append(chapter)
+        took[chapter], _ = execute(chapter, output, parameters, threads)
+        print(f"{chapter.stem}: {took[chapter]:.0f} s", flush=True)
 
-    again: list[Path] = []
     side_by_side(run, chapters())
-    limit = SMOKE_SECONDS * slowness()  # other work may have come to this machine since the start
-    for chapter in again:
-        run(chapter, None)
-    if slow:
-        raise SystemExit("\n".join(slow))
+    if again := [chapter for chapter, seconds in took.items() if seconds > limit]:
+        limit = SMOKE_SECONDS * slowness()  # other work may have come to this machine since the start
+        for chapter in again:
+            run(chapter, None)
+    if slow := [f"{c.name} takes {s:.0f} s" for c, s in took.items() if s > limit]:
+        raise SystemExit(f"{', '.join(slow)} at smoke parameters; the limit is {limit:.0f} s")
 
 
 def compare() -> None:

@@ -33,7 +33,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"lddr: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
