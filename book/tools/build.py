@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / "_build"
 STAGING = BUILD / "staging"
 NOTEBOOKS = ROOT / "notebooks"
-SMOKE_SECONDS = 30
+SMOKE_RATIO = 4  # no chapter may take more times the median chapter's seconds at smoke parameters
 LIGHT_SECONDS = 60  # chapters whose default run is shorter are run again in full and compared
 STOPWATCH = ("11_figure1_accuracy_vs_complexity",)  # its subject is seconds, on one thread and on all: runs alone
 
@@ -127,20 +128,9 @@ def html() -> None:
     render()
 
 
-def slowness() -> float:
-    """Tell how much longer than the 2 seconds of where the limit was set this machine takes to import what all use."""
-    words = [sys.executable, "-c", "import torch, matplotlib.pyplot"]
-    seconds = []
-    for _ in range(3):  # the first one also reads the files from disk
-        start = time.monotonic()
-        subprocess.run(words, check=True)
-        seconds.append(time.monotonic() - start)
-    return max(1.0, min(seconds) / 2)
-
-
 def smoke() -> None:
-    """Run every chapter at parameters that take seconds; twice if the machine was slow the first time."""
-    limit, took = SMOKE_SECONDS * slowness(), dict[Path, float]()
+    """Run every chapter at parameters that take seconds, and compare their times: a ratio holds on any machine."""
+    took: dict[Path, float] = {}
 
     def run(chapter: Path, threads: int | None) -> None:
         output, parameters = BUILD / "smoke" / chapter.name, NOTEBOOKS / "params" / "smoke.yaml"
@@ -148,12 +138,10 @@ def smoke() -> None:
         print(f"{chapter.stem}: {took[chapter]:.0f} s", flush=True)
 
     side_by_side(run, chapters())
-    if again := [chapter for chapter, seconds in took.items() if seconds > limit]:
-        limit = SMOKE_SECONDS * slowness()  # other work may have come to this machine since the start
-        for chapter in again:
-            run(chapter, None)
-    if slow := [f"{c.name} takes {s:.0f} s" for c, s in took.items() if s > limit]:
-        raise SystemExit(f"{', '.join(slow)} at smoke parameters; the limit is {limit:.0f} s")
+    typical = statistics.median(took.values())
+    if slow := [f"{c.name} takes {s:.0f} s" for c, s in took.items() if s > SMOKE_RATIO * typical]:
+        reason = f"that is more than {SMOKE_RATIO} times the {typical:.0f} s that half of the chapters stay below"
+        raise SystemExit(f"{', '.join(slow)} at smoke parameters; {reason}")
 
 
 def compare() -> None:
