@@ -2,6 +2,7 @@
 
 Data flows one way through these rooms; no module imports one that stands further down:
 
+- `kernels`: the same for a CPU, as compiled loops; `warping` uses them by itself
 - `warping`: move an image along a displacement field; combine, measure and invert such fields
 - `losses`, `objective`, `metrics`: what training minimises, and what a table shows
 - `networks`, `cascade`, `models`: LDR, VTN, VoxelMorph and the affine stems; stems in a row; built, saved and loaded
@@ -19,8 +20,8 @@ from typing import Any
 __version__ = "0.2.0"
 
 _HOME = {
-    "warping": "identity_grid warp warp_labels compose affine_displacement compose_with_affine jacobian "
-    "jacobian_determinant resize_displacement invert integrate_velocity",
+    "warping": "identity_grid warp warp_labels compose affine_displacement compose_with_affine displacement_with_affine "
+    "warp_with_affine jacobian jacobian_determinant resize_displacement invert integrate_velocity",
     "losses": "covariance corrcoef corrcoef_loss smoothness orthogonality volume_change",
     "objective": "LossWeights reconstruction_loss",
     "metrics": "overlap hd95 regularity nanmean",
@@ -39,7 +40,9 @@ _HOME = {
     "infer.evaluate": "Registrar by_network evaluate measure summarise on_finer_grid",
     "infer.adapt": "adapt by_adapted_network",
     "infer.classical": "ants_syn elastix",
-    "infer.register": "PointMap register",
+    "infer.maps": "PointMap GridMap",
+    "infer.register": "bring_together find_map register",
+    "infer.formats": "read_displacement save_displacement",
     "train.config": "TrainConfig DistillConfig RunConfig",
     "train.sampling": "Batch random_pairs draw_batch refuse_augmentation",
     "train.augment": "augment",

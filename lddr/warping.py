@@ -6,6 +6,9 @@ Conventions (see the page "Conventions" of the book):
   array axis i ("ij" order, so channel 0 belongs to D);
 - warping pulls back: `warped(x) = moving(x + u(x))`, trilinear, with the border voxel repeated outside;
 - grid corners are voxel centres: coordinate 0 is the centre of the first voxel, n - 1 that of the last.
+
+The functions below are the definitions. Those with `@on_cpu` are computed by the loops of `lddr.kernels` where that is
+possible; the numbers are the same, but for rounding.
 """
 
 from collections.abc import Sequence
@@ -13,6 +16,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lddr.kernels import on_cpu
 
 
 def identity_grid(size: Sequence[int], device: torch.device | str | None = None) -> Tensor:
@@ -24,6 +29,7 @@ def identity_grid(size: Sequence[int], device: torch.device | str | None = None)
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0)
 
 
+@on_cpu
 def warp(image: Tensor, displacement: Tensor, mode: str = "bilinear") -> Tensor:
     """Pull `image` back along `displacement`: `warped(x) = image(x + u(x))`.
 
@@ -48,6 +54,7 @@ def warp(image: Tensor, displacement: Tensor, mode: str = "bilinear") -> Tensor:
     return F.grid_sample(image, grid.to(image.dtype), mode=mode, padding_mode="border", align_corners=True)
 
 
+@on_cpu
 def warp_labels(labels: Tensor, displacement: Tensor, mode: str = "linear") -> Tensor:
     """Warp a map of integer labels without ever inventing a label (chapter 02).
 
@@ -72,6 +79,7 @@ def warp_labels(labels: Tensor, displacement: Tensor, mode: str = "linear") -> T
     return values[share.argmax(dim=0)]
 
 
+@on_cpu
 def compose(first: Tensor, second: Tensor) -> Tensor:
     """Find the displacement that does what warping by `first`, then `second` does; all `[B, 3, D, H, W]`, voxels.
 
@@ -91,11 +99,13 @@ def affine_displacement(matrix: Tensor, translation: Tensor, size: Sequence[int]
         translation: b, `[B, 3]`, voxels.
         size: (D, H, W) of the result, `[B, 3, D, H, W]`, voxels.
     """
-    centre = torch.tensor([(n - 1) / 2 for n in size], device=matrix.device, dtype=matrix.dtype)
-    from_centre = identity_grid(size, matrix.device).to(matrix.dtype) - centre.view(1, 3, 1, 1, 1)
     linear = matrix - torch.eye(3, device=matrix.device, dtype=matrix.dtype)
-    turned = torch.einsum("bij,bjdhw->bidhw", linear, from_centre.expand(len(matrix), -1, -1, -1, -1))
-    return turned + translation.view(-1, 3, 1, 1, 1)
+    field = translation.view(-1, 3, 1, 1, 1)
+    for axis, n in enumerate(size):  # (A - I)(x - c) is a sum over the axes; only the last term makes a whole volume
+        from_centre = torch.arange(n, device=matrix.device, dtype=matrix.dtype) - (n - 1) / 2
+        line = from_centre.view([-1 if i == axis else 1 for i in range(3)])
+        field = field + linear[:, :, axis].view(-1, 3, 1, 1, 1) * line
+    return field
 
 
 def compose_with_affine(matrix: Tensor, affine_field: Tensor, displacement: Tensor) -> Tensor:
@@ -110,6 +120,35 @@ def compose_with_affine(matrix: Tensor, affine_field: Tensor, displacement: Tens
         displacement: v, `[B, 3, D, H, W]`, voxels.
     """
     return torch.einsum("bij,bjdhw->bidhw", matrix, displacement) + affine_field
+
+
+@on_cpu
+def displacement_with_affine(
+    matrix: Tensor, translation: Tensor, displacement: Tensor | None, size: Sequence[int]
+) -> Tensor:
+    """Join an affine map and the displacement that follows it; see `affine_displacement` and `compose_with_affine`.
+
+    Args:
+        matrix, translation: A, `[B, 3, 3]`, and b, `[B, 3]`, voxels of the result's grid.
+        displacement: `[B, 3, d, h, w]`, voxels of its own grid, which may be coarser and lies over the same space (see
+            `resize_displacement`). None: the affine map alone.
+        size: (D, H, W) of the result, `[B, 3, D, H, W]`, voxels.
+    """
+    affine_field = affine_displacement(matrix, translation, size)
+    if displacement is None:
+        return affine_field
+    if displacement.shape[2:] != tuple(size):
+        displacement = resize_displacement(displacement, size)
+    return compose_with_affine(matrix, affine_field, displacement)
+
+
+@on_cpu
+def warp_with_affine(image: Tensor, matrix: Tensor, translation: Tensor, displacement: Tensor | None = None) -> Tensor:
+    """Warp an image, `[B, C, D, H, W]`, by `displacement_with_affine` of the rest, at the image's size."""
+    if displacement is not None and displacement.shape[2:] != image.shape[2:]:
+        displacement = resize_displacement(displacement, image.shape[2:])
+        return warp_with_affine(image, matrix, translation, displacement)  # now all lies on one grid
+    return warp(image, displacement_with_affine(matrix, translation, displacement, image.shape[2:]))
 
 
 def jacobian(displacement: Tensor) -> Tensor:
