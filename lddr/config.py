@@ -5,20 +5,38 @@ rejected, types and ranges are checked, and the message says which name, what wa
 """
 
 import json
+import os
+import reprlib
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
-from lddr.errors import InputError
+from lddr.errors import InputError, unreadable
+
+UserPath = Annotated[str, AfterValidator(os.path.expanduser)]  # of a setting that names a file: ~ is the home folder
+LARGEST, DEEPEST = 100_000, 20  # characters of a file of settings, and lists within lists
+_brief = reprlib.Repr()  # what was found, but not pages of it
+_brief.maxlevel, _brief.maxlist, _brief.maxdict = 3, 8, 8
+_brief.maxstring = _brief.maxlong = _brief.maxother = 80
 
 
 class Config(BaseModel):
     """Base of all settings: frozen, no unknown names, no silent conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _limit(cls, value: Any) -> Any:
+        """Refuse whole numbers that no library behind us can hold."""
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("input should have fewer digits")
+        return value
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> Self:
@@ -27,6 +45,8 @@ class Config(BaseModel):
         Raises:
             InputError: an unknown name, a wrong type or a value out of range.
         """
+        if not isinstance(values, Mapping):
+            raise InputError(f"Expected names and values, found {_brief.repr(values)}.")
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -38,7 +58,7 @@ class Config(BaseModel):
         if error["type"] == "extra_forbidden":
             return unknown_name(name, cls.model_fields)
         text = error["msg"].removeprefix("Value error, ")
-        return f"Parameter '{name}' is {error['input']!r}: {text[0].lower()}{text[1:]}."
+        return f"Parameter '{name}' is {_brief.repr(error['input'])}: {text[0].lower()}{text[1:]}."
 
 
 def unknown_name(name: str, known: Iterable[str], begin: str = "There is no parameter") -> str:
@@ -50,12 +70,41 @@ def unknown_name(name: str, known: Iterable[str], begin: str = "There is no para
 
 def _value(text: str) -> Any:
     """A number, list, true, false or null as JSON has it (YAML takes 1e-4 for a word), else what YAML makes of it."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(text)
+    return _yaml(text)
+
+
+def _yaml(text: str) -> Any:
+    """Read YAML that is what settings are: flat, or nearly so, and spelt out. `ValueError` says what it is instead."""
     import yaml
 
+    depth = 0
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        for token in yaml.scan(text):
+            if isinstance(token, yaml.AliasToken):  # a few lines of these can stand for billions of values
+                raise ValueError("references (*name) are not taken here; write the values out")
+            depth += token.id in ("[", "{", "<block sequence start>", "<block mapping start>")
+            depth -= token.id in ("]", "}", "<block end>")
+            if depth > DEEPEST:
+                raise ValueError("it is nested too deeply for settings")
+    except yaml.YAMLError:
+        raise ValueError("this is not YAML") from None
+    try:
         return yaml.safe_load(text)
+    except Exception:  # also of values that their mark does not fit, as in !!bool 7, or that are no date, or too long
+        raise ValueError("this is not YAML") from None
+
+
+def _text(path: Path) -> str:
+    """Read a file of settings, UTF-8 whatever the locale says."""
+    if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a device may never end
+        raise ValueError("this is a device or a pipe; expected a file")
+    with path.open(encoding="utf-8-sig") as file:  # Windows editors put a mark first
+        text = file.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise ValueError("the file is too large for settings")
+    return text
 
 
 def _misspelt(name: str, known: Collection[str]) -> bool:
@@ -74,18 +123,18 @@ def read_parameters(words: Sequence[str], known: Collection[str] = ()) -> dict[s
     Raises:
         InputError: a file that cannot be read, or is not YAML, or does not hold lines of the form `name: value`.
     """
-    import yaml
-
     values: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         try:
-            found = {name: _value(value)} if equals else yaml.safe_load(Path(word).read_text(encoding="utf-8"))
+            found = {name: _value(value)} if equals else _yaml(_text(Path(os.path.expanduser(word))))
         except OSError as error:
-            raise InputError(f"{word}: cannot be read ({error.strerror}).") from None
-        except (yaml.YAMLError, UnicodeDecodeError):
+            raise unreadable(word, error) from None
+        except UnicodeDecodeError:
             raise InputError(f"{word}: this is not YAML.") from None
-        if not isinstance(found, dict):
+        except ValueError as error:
+            raise InputError(f"{word[:80]}: {error}.") from None
+        if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
             raise InputError(f"{word}: expected lines of the form 'name: value'.")
         if not equals and found.pop("shared", False):
             others = [name for name in found if name not in known and not _misspelt(str(name), known)]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
+from scipy import ndimage, sparse
 from torch import Tensor
 
-from lddr.data.nifti import Scan, read_image, read_labels
+from lddr.data.nifti import Scan, by_planes, read_image, read_labels
 from lddr.errors import InputError
 
 
@@ -23,11 +23,36 @@ def normalise(scan: Scan, low: float = 5, high: float = 98) -> Scan:
         The scan with its intensities scaled (chapter 01), float32; all zeros if the volume is flat.
     """
     array = scan.array
-    a, b = np.percentile(array, [low, high])
+    a, b = (percentile(array, share) for share in (low, high))
     if b <= a:
-        a, b = array.min(), array.max()
-    scaled = np.clip((array - a) / (b - a), 0, 1) if b > a else np.zeros(array.shape)
-    return replace(scan, array=scaled.astype(np.float32))
+        a, b = float(array.min()), float(array.max())
+    if b <= a:
+        return replace(scan, array=np.zeros(array.shape, np.float32))
+    return replace(scan, array=by_planes(array, lambda plane: np.clip((plane - np.float64(a)) / (b - a), 0, 1)))
+
+
+def percentile(array: np.ndarray, share: float) -> float:
+    """Find a percentile, the same as `np.percentile` does, in a fraction of its time if the array is large.
+
+    A sample of the values says between which two values the percentile lies. Only what lies between them is sorted, and
+    counting what lies below them makes sure that the sample was right.
+    """
+    values = array.ravel(order="K")
+    rank = share / 100 * (values.size - 1)
+    least = int(rank)
+    sample = np.sort(values[:: max(1, values.size // 2**16)])
+    middle, margin = share / 100 * (sample.size - 1), 4 * np.sqrt(sample.size)  # eight standard deviations, or more
+    low, high = sample[np.clip([int(middle - margin), int(middle + margin)], 0, sample.size - 1)]
+    between = values[(values >= low) & (values <= high)] if low < high else None
+    below = np.count_nonzero(values < low)
+    inside = np.count_nonzero(values == low) if between is None else between.size
+    if not below <= least or not least + 1 < below + inside:  # the sample misled, or is all there is
+        return float(np.percentile(values, [share])[0])
+    if between is None:
+        return float(low)
+    first, second = np.partition(between, [least - below, least - below + 1])[least - below :][:2]
+    step, way = second - first, np.float64(rank - least)
+    return float(first + step * way if way < 0.5 else second - step * (1 - way))  # in numpy's way, to the last digit
 
 
 def grid_affine(scan: Scan, size: Sequence[int], spacing: float | Sequence[float]) -> np.ndarray:
@@ -66,11 +91,36 @@ def to_grid(scan: Scan, affine: np.ndarray, size: Sequence[int], labels: bool = 
     """
     to_scan = np.linalg.inv(scan.affine) @ affine
     matrix, offset = to_scan[:3, :3], to_scan[:3, 3]
-    array = scan.array
     sigma = np.maximum(np.linalg.norm(matrix, axis=1) - 1, 0) / 2
+    aside = np.abs(matrix - np.diag(np.diag(matrix))).max() * max(size)
+    if aside < 1e-6 and not labels and scan.array.dtype.kind == "f":  # the grid lies along the scan's axes, as most do
+        steps = (np.diag(matrix), offset, sigma, scan.array.shape, size)
+        return _along_axes(scan.array, [_resampling(*step) for step in zip(*steps, strict=True)])
+    array = scan.array
     if sigma.any() and not labels:
         array = ndimage.gaussian_filter(array, sigma, mode="nearest")
     return ndimage.affine_transform(array, matrix, offset, tuple(size), order=0 if labels else 1, mode="constant")
+
+
+def _resampling(step: float, offset: float, sigma: float, n: int, m: int) -> np.ndarray:
+    """Write blurring and resampling along one axis as a matrix, `[m, n]`: what both do to each of n single voxels."""
+    blurred = ndimage.gaussian_filter1d(np.eye(n), sigma, axis=0, mode="nearest") if sigma else np.eye(n)
+    step, offset = round(step, 9), round(offset, 9)  # else a rounding error puts the outermost voxels outside
+    return ndimage.affine_transform(blurred, [[step, 0], [0, 1]], [offset, 0], (m, n), order=1, mode="constant")
+
+
+def _along_axes(array: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
+    """Multiply each axis of a volume by a matrix: three sparse products instead of one pass over all neighbourhoods.
+
+    Sums are taken in one order, whatever the number of threads, so that the same scan gives the same bits.
+    """
+    order = np.argsort(array.strides)[::-1]  # the slowest axis first, so that the large volume is not copied
+    volume = array.transpose(order)
+    for axis, matrix in enumerate(matrices[i] for i in order):
+        lines = np.moveaxis(volume, axis, 0)
+        product = sparse.csr_array(matrix.astype(array.dtype)) @ lines.reshape(len(lines), -1)
+        volume = np.moveaxis(product.reshape(-1, *lines.shape[1:]), 0, axis)
+    return np.ascontiguousarray(volume.transpose(np.argsort(order)))
 
 
 def read_on_grids(

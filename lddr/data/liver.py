@@ -6,6 +6,7 @@ which takes the label to find (`liver_mr`); without a label it can only be laid 
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lddr.data.cohort import Cohort, on_disk, select_split
-from lddr.data.grid import read_on_grids
+from lddr.data.grid import normalise, read_on_grids
 from lddr.data.nifti import Scan
 from lddr.errors import InputError
 
@@ -73,6 +74,12 @@ def window(images: Tensor) -> Tensor:
     """
     white = torch.stack([2 * image[torch.from_numpy(body(image.numpy()))].median() for image in images])
     return (images / white.view(-1, 1, 1, 1, 1)).clamp(max=1)
+
+
+def prepare(scan: Scan) -> Scan:
+    """Normalise a whole scan and set its white by its body, as `load_liver_mr` does with the scans of the set."""
+    scan = normalise(scan)
+    return replace(scan, array=window(torch.from_numpy(scan.array)[None, None])[0, 0].numpy())
 
 
 def load_liver_mr(

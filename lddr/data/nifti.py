@@ -1,15 +1,20 @@
 """Read a scan from a NIfTI file, checked; write one so that it is never half there."""
 
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 
+from lddr.data.header import near, place_of, without_shear
+from lddr.data.volume_file import read_volume
 from lddr.errors import InputError
 from lddr.files import atomic_write
+
+WHOLE = 1e-3  # a label that is this near to a whole number is it: a mask of 0 and 255, scaled by 1/255, reads 1.0000001
+QUICK = 1  # of gzip's levels: a field of floats gets hardly smaller with more, and takes many times as long
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,9 @@ class Scan:
         array: `[X, Y, Z]`, axes towards Right, Anterior, Superior (as nearly as an oblique scan allows).
         affine: `[4, 4]`, voxel index -> millimetres in RAS space.
         path: the file it came from, for messages.
-        file_affine: the affine as the file has it, before its axes were put in RAS order.
+        file_affine: the same of the file, before its axes were put in RAS order.
         file_shape: the shape as the file has it.
+        same_in_itk: whether ITK and ANTs, given the file, put its voxels in the same place; see `lddr.data.header`.
     """
 
     array: np.ndarray
@@ -29,6 +35,7 @@ class Scan:
     path: str
     file_affine: np.ndarray
     file_shape: tuple[int, ...]
+    same_in_itk: bool = True
 
     @property
     def spacing(self) -> np.ndarray:
@@ -36,51 +43,27 @@ class Scan:
         return nib.affines.voxel_sizes(self.affine)
 
 
-def _load(path: str | Path) -> Scan:
-    """Load the file's volume in RAS order, or one sentence about what is wrong with the file."""
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file.")
-    try:
-        image = cast(nib.Nifti1Image, nib.load(path))
-        array = np.asanyarray(image.dataobj)
-    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError):
-        raise InputError(f"{path}: this is not a NIfTI file (expected .nii or .nii.gz).") from None
-    except (EOFError, OSError, ValueError, zlib.error):
-        raise InputError(f"{path}: the file is damaged or cut short; copy or download it again.") from None
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{path}: the voxels are of the type {array.dtype}; expected one real number each.")
-    if array.size == 0:
-        raise InputError(f"{path}: the volume is empty (shape {array.shape}).")
-    if array.ndim > 3 and array.shape[3:] == (1,) * (array.ndim - 3):
-        array = array.reshape(array.shape[:3])
-    if array.ndim != 3:
-        raise InputError(f"{path}: expected a 3-D volume, found {array.ndim}-D with shape {array.shape}.")
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
-        raise InputError(f"{path}: the header's affine is not usable, so voxel sizes are unknown.")
-    canonical = nib.as_closest_canonical(nib.Nifti1Image(array, image.affine, dtype=array.dtype))
-    return Scan(np.asanyarray(canonical.dataobj), canonical.affine, str(path), image.affine, array.shape)
-
-
 def read_image(path: str | Path) -> Scan:
     """Read an intensity image; chapter 01 does it step by step.
 
     Args:
-        path: a `.nii` or `.nii.gz` file with one 3-D volume (trailing axes of length 1 are dropped).
+        path: a `.nii` or `.nii.gz` file, or one of a pair `.hdr` and `.img`, with one 3-D volume (trailing axes of
+            length 1 are dropped).
 
     Returns:
-        A `Scan`, float32, in RAS order.
+        A `Scan`, float32 (scale factors are applied in float64, and the result is rounded once), in RAS order.
 
     Raises:
         InputError: missing, damaged, not NIfTI; colours; not 3-D; empty, flat, NaN or infinite; no usable affine.
     """
-    scan = _load(path)
-    array = scan.array.astype(np.float32)
-    bad = array.size - np.count_nonzero(np.isfinite(array))
-    if bad:
+    scan, slope, inter = _load(path)
+    array = _scaled(scan.array, slope, inter)
+    low, high = array.min(), array.max()
+    if not np.isfinite([low, high]).all():
+        bad = array.size - np.count_nonzero(np.isfinite(array))
         raise InputError(f"{path}: {bad} of {array.size} voxels are NaN or infinite; expected finite intensities.")
-    if array.min() == array.max():
-        raise InputError(f"{path}: all voxels are {array.max():g}; expected a scan with contrast.")
+    if low == high:
+        raise InputError(f"{path}: all voxels are {low:g}; expected a scan with contrast.")
     return replace(scan, array=array)
 
 
@@ -88,7 +71,7 @@ def read_labels(path: str | Path, image: Scan | None = None, most: int = 32767) 
     """Read a map of integer labels.
 
     Args:
-        path: a `.nii` or `.nii.gz` file with one 3-D volume of whole numbers.
+        path: see `read_image`; a volume of whole numbers, but for a thousandth.
         image: the scan it belongs to; if given, shapes and affines must agree.
         most: the largest label it may hold.
 
@@ -99,10 +82,16 @@ def read_labels(path: str | Path, image: Scan | None = None, most: int = 32767) 
         InputError: as `read_image`; also values that are not whole numbers from 0 to `most`, or another shape or affine
             than the image's.
     """
-    scan = _load(path)
+    scan, slope, inter = _load(path)
     array = scan.array
-    if not np.isfinite(array).all() or (array != np.round(array)).any():
-        raise InputError(f"{path}: expected whole numbers as labels, found other values (is this an intensity image?).")
+    if array.dtype.kind == "f" or (slope, inter) != (1, 0):
+        scaled = _scaled(array, slope, inter)  # a float32 is exact to 2^24, labels end below 2^15
+        array = np.rint(scaled)
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(scaled - array).max()
+        if not apart <= WHOLE:  # NaN is not, either
+            found = f"{path}: expected whole numbers as labels, found other values (is this an intensity image?)."
+            raise InputError(found)
     if array.min() < 0 or array.max() > most:
         raise InputError(f"{path}: expected labels from 0 to {most}, found {array.min():.0f} to {array.max():.0f}.")
     if image is not None:
@@ -113,13 +102,92 @@ def read_labels(path: str | Path, image: Scan | None = None, most: int = 32767) 
     return replace(scan, array=array.astype(np.int16))
 
 
-def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray, intent: str | None = None) -> None:
+@np.errstate(over="ignore", invalid="ignore")  # of a header's numbers that `place_of` refuses or announces
+def _load(path: str | Path) -> tuple[Scan, float, float]:
+    """Load the stored numbers of a file in RAS order, without copying them, and what they are to be scaled by."""
+    header, stored = read_volume(path)
+    slope, inter = _scaling(header, path)
+    affine, same_in_itk = place_of(header, stored.shape, path)
+    order = nib.io_orientation(affine)
+    turned = nib.apply_orientation(stored, order)
+    turned_affine = affine @ nib.orientations.inv_ornt_aff(order, stored.shape)
+    scan = Scan(turned, turned_affine, str(path), affine, stored.shape, same_in_itk)
+    return scan, slope, inter
+
+
+def _scaling(header: nib.AnalyzeHeader, path: str | Path) -> tuple[float, float]:
+    """Read what stored numbers are to be multiplied by, and what is to be added."""
+    try:
+        slope, inter = header.get_slope_inter()
+    except nib.spatialimages.HeaderDataError:
+        raise InputError(f"{path}: the header is damaged, its scale factors are not finite.") from None
+    return 1.0 if slope is None else slope, inter or 0.0
+
+
+def _scaled(stored: np.ndarray, slope: float, inter: float) -> np.ndarray:
+    """Scale stored numbers, float32."""
+    if (slope, inter) == (1, 0):
+        forward = min(stored.strides) > 0  # a copy for PyTorch, which takes no axis that runs backwards
+        with np.errstate(over="ignore"):  # too large for a float32 becomes infinite, and is refused
+            return stored.astype(np.float32, copy=not forward)
+    return by_planes(stored, lambda plane: plane * np.float64(slope) + inter)
+
+
+def by_planes(array: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Compute a volume in float64 and round it to float32 once, plane by plane, to spare memory; axes run forwards."""
+    result = np.empty_like(array, dtype=np.float32)
+    slowest = int(np.argmax(np.abs(array.strides)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for plane, into in zip(np.moveaxis(array, slowest, 0), np.moveaxis(result, slowest, 0), strict=True):
+            into[...] = compute(plane)
+    return result
+
+
+@dataclass(frozen=True)
+class Field:
+    """A volume of vectors, as a file has it.
+
+    Attributes:
+        array: `[X, Y, Z, ...]` float32, the axes in the file's own order.
+        affine: `[4, 4]`, voxel index -> millimetres in RAS space.
+        same_in_itk: see `Scan`.
+        intent, name: what the vectors are, by NIfTI's code and in words.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    same_in_itk: bool
+    intent: int
+    name: str
+
+
+def read_field(path: str | Path) -> Field:
+    """Read a volume of vectors, such as a displacement.
+
+    Raises:
+        InputError: as `read_image`, but for the number of axes; also vectors that are not finite.
+    """
+    header, stored = read_volume(path, vectors=True)
+    affine, same_in_itk = place_of(header, stored.shape[:3], path)
+    array = _scaled(stored, *_scaling(header, path))
+    if not np.isfinite([array.min(), array.max()]).all():
+        raise InputError(f"{path}: some vectors are NaN or infinite; expected finite ones.")
+    name = bytes(header["intent_name"]).rstrip(b"\0").decode("ascii", "replace")
+    return Field(array, affine, same_in_itk, int(header["intent_code"]), name)
+
+
+def write_nifti(
+    path: str | Path, array: np.ndarray, affine: np.ndarray, intent: str | None = None, name: str = ""
+) -> None:
     """Write a volume or a field, whole or not at all.
+
+    Both forms of the affine are written. A qform cannot express shear, so one that would differ from the sform is
+    left out: whatever reads the file puts its voxels in the same place, or (ITK) refuses it.
 
     Args:
         path: where; ends in `.nii.gz`.
         array, affine: `[X, Y, Z, ...]`, and `[4, 4]`, voxel index -> millimetres in RAS space.
-        intent: NIfTI intent, for example "vector".
+        intent, name: NIfTI's intent, for example "vector", and its name, 15 letters at most.
 
     Raises:
         InputError: the folder cannot be written to.
@@ -127,7 +195,8 @@ def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray, intent:
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    image.header.set_intent(intent or "none")
-    with atomic_write(path) as part:
-        nib.save(image, part)
+    image.set_qform(affine, code=int(near(affine, without_shear(affine), array.shape)))
+    image.header.set_intent(intent or "none", name=name)
+    with atomic_write(path) as part, part.open("wb") as raw:
+        with igzip.IGzipFile("", "wb", QUICK, raw, mtime=0) as packed:  # no name and no date: the same bytes again
+            image.to_stream(packed)

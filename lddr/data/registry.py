@@ -14,6 +14,8 @@ from pydantic import AfterValidator
 from lddr.config import unknown_name
 from lddr.data import hippocampus, liver, published, simulated
 from lddr.data.cohort import Cohort
+from lddr.data.grid import normalise
+from lddr.data.nifti import Scan
 from lddr.errors import InputError
 
 
@@ -29,6 +31,9 @@ class DataSet:
         licence: of the scans, and so of figures and weights made from them.
         folds: how many parts of a cross-validation it is tested in; 0: it has a fixed test split.
         prepared: what was done to the scans that a user's own scan lacks; "" if nothing.
+        prepare: does to the intensities of a whole scan what was done to those of the set, before it is laid on a grid.
+        mass_at: where the centre of mass of what is brighter than the background lies, millimetres from the middle of
+            the grid along its axes; None if it differs from scan to scan.
     """
 
     title: str
@@ -38,14 +43,16 @@ class DataSet:
     licence: str
     folds: int = 0
     prepared: str = ""
+    prepare: Callable[[Scan], Scan] = normalise
+    mass_at: tuple[float, float, float] | None = None
 
 
-def _liver(name: str, title: str) -> DataSet:
+def _liver(name: str, title: str, prepared: str = "") -> DataSet:
     def load(root: Path, split: str, fold: int, seed: int, **more: Any) -> Cohort:
         return liver.load_liver_mr(root, name, split, fold=fold, **more)
 
     get = "with 'python data_scripts/fetch_chaos.py'"
-    return DataSet(title, load, liver.FOLDER, get, liver.LICENCE, liver.FOLDS, "cut and windowed (chapter 09)")
+    return DataSet(title, load, liver.FOLDER, get, liver.LICENCE, liver.FOLDS, prepared, liver.prepare)
 
 
 def _published(name: str, title: str) -> DataSet:
@@ -64,7 +71,7 @@ def _simulated(root: None, split: str, fold: int, seed: int, **more: Any) -> Coh
 
 
 DATASETS = {
-    "simulated_brains": DataSet("simulated brains", _simulated, None, "", simulated.LICENCE),
+    "simulated_brains": DataSet("simulated brains", _simulated, None, "", simulated.LICENCE, mass_at=simulated.MASS_AT),
     "hippocampus": DataSet(
         "hippocampus MR",
         _hippocampus,
@@ -72,7 +79,7 @@ DATASETS = {
         "with 'python data_scripts/fetch_hippocampus.py'",
         hippocampus.LICENCE,
     ),
-    "liver_mr": _liver("liver_mr", "liver MR (CHAOS)"),
+    "liver_mr": _liver("liver_mr", "liver MR (CHAOS)", "cut around the liver (chapter 09)"),
     "liver_mr_body": _liver("liver_mr_body", "liver MR (CHAOS), whole body"),
     "sliver": _published("sliver", "SLIVER"),
     "lits": _published("lits", "LiTS"),
@@ -99,6 +106,19 @@ def data_set(name: str) -> DataSet:
     if name not in DATASETS:
         raise InputError(unknown_name(name, DATASETS, "There is no data set"))
     return DATASETS[name]
+
+
+def fold_of(name: str, fold: int | None, default: int = 0) -> int | None:
+    """Settle which fold of a data set is meant: the one asked for, else the default; None for a set without folds.
+
+    Raises:
+        InputError: there is no data set of this name, or it is not tested in folds and one was asked for.
+    """
+    if data_set(name).folds:
+        return default if fold is None else fold
+    if fold is not None:
+        raise InputError(f"The fold is {fold}, but {name} is not tested in folds; leave it out.")
+    return None
 
 
 def share_subjects(one: str | None, other: str | None) -> bool:
@@ -132,7 +152,7 @@ def load_cohort(
         InputError: another name or split, or scans that are not there or cannot be used.
     """
     known = data_set(name)
-    root = root or os.environ.get("LDDR_DATA")
+    root = os.path.expanduser(root or os.environ.get("LDDR_DATA") or "")  # of a ~ that no shell has seen
     if known.folder is not None and not root:
         missing = f"The scans of {name} are not shipped: get them {known.get}"
         raise InputError(f"{missing}, then set LDDR_DATA to the folder that holds theirs.")

@@ -20,12 +20,14 @@ from tqdm.auto import tqdm
 from lddr.data.cohort import Cohort, select_split
 from lddr.data.grid import grid_affine, to_grid
 from lddr.data.nifti import Scan
-from lddr.errors import InputError
+from lddr.errors import InputError, warn
+from lddr.files import load_tensors, save_tensors
 from lddr.free_form import bspline_weights
 from lddr.warping import affine_displacement, compose, integrate_velocity, warp, warp_labels
 
 SIZE = (64, 64, 64)
 SIDE = 192.0  # millimetres along each side of the grid: holds the template's brain with room to move
+MASS_AT = (0.0, -3.0, -13.0)  # where the brains' centres of mass lie on average, millimetres from the grid's middle
 SPLITS = {"train": range(40), "validation": range(40, 48), "test": range(48, 64)}
 LICENCE = (
     "made from the ICBM 2009a nonlinear symmetric template, copyright 1993-2009 Louis Collins, McConnell Brain Imaging "
@@ -136,6 +138,17 @@ def make_subject(index: int, size: tuple[int, int, int], seed: int = 0) -> tuple
     return torch.where(labels > 0, shaded, 0.0), labels, velocity
 
 
+def _cached(file: Path, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Read a subject that was made earlier; None if there is none, or not a whole one: it is then made again."""
+    try:
+        image, labels, velocity = subject = load_tensors(file)
+        fits = [tuple(x.shape) for x in subject] == [(1, channels, *size) for channels in (1, 1, 3)]
+        whole = [x.dtype for x in subject] == [torch.float32, torch.uint8, torch.float32]
+    except (OSError, ValueError, TypeError, AttributeError):  # of something that is no three tensors
+        return None
+    return (image, labels, velocity) if fits and whole else None
+
+
 def load_simulated_brains(
     split: str, size: Sequence[int] = SIZE, subjects: int | None = None, seed: int = 0
 ) -> SimulatedCohort:
@@ -153,17 +166,20 @@ def load_simulated_brains(
     indices, size = select_split(SPLITS, split)[:subjects], tuple(size)
     if len(size) != 3 or not all(16 <= n <= 160 for n in size) or len(set(size)) > 1:
         raise InputError(f"Simulated brains come on cubes of 16 to 160 voxels a side, not {'x'.join(map(str, size))}.")
-    folder = Path(os.environ.get("LDDR_CACHE") or user_cache_dir("lddr"))
-    folder = folder / "simulated_brains" / f"v{VERSION}-seed{seed}-{size[0]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {i: folder / f"{i:03}.pt" for i in indices}
-    missing = [i for i, file in files.items() if not file.exists()]
+    cache = Path(os.path.expanduser(os.environ.get("LDDR_CACHE") or user_cache_dir("lddr")))
+    cache = cache / "simulated_brains" / f"v{VERSION}-seed{seed}-{size[0]}"
+    files = {i: cache / f"{i:03}.pt" for i in indices}
+    found = {i: _cached(file, size) for i, file in files.items()}
+    missing, refusal = [i for i, subject in found.items() if subject is None], None
     for i in tqdm(missing, desc=f"simulating {split} brains", unit="subject", disable=not missing):
-        part = folder / f"{i:03}.pt.{os.getpid()}.part"
-        torch.save(make_subject(i, size, seed), part)
-        part.replace(files[i])
-    images, labels, velocities = (
-        torch.cat(x) for x in zip(*(torch.load(file, weights_only=True) for file in files.values()), strict=True)
-    )
+        found[i] = make_subject(i, size, seed)
+        try:
+            if refusal is None:
+                save_tensors(files[i], found[i])
+        except InputError as error:
+            refusal = error
+    if refusal:
+        warn(f"simulated brains are not kept for next time. {refusal}")
+    images, labels, velocities = (torch.cat(x) for x in zip(*filter(None, found.values()), strict=True))
     ids, names, spacing = tuple(f"brain_{i:03}" for i in files), label_names(), SIDE / size[0]
     return SimulatedCohort("simulated_brains", split, ids, images, labels, names, spacing, LICENCE, velocities)
