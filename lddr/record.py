@@ -1,8 +1,8 @@
 """Provenance: every number in a table comes from a record that says how it was made.
 
-There are three kinds. A `Record` holds the figures of one method on the pairs of one data set, a `CostRecord` what
-networks cost, a `FigureRecord` what a drawn figure shows. All are written and read here, as JSON with a
-`schema_version`.
+There are four kinds. A `Record` holds the figures of one method on the pairs of one data set, a `CostRecord` what
+networks cost, a `FigureRecord` what a drawn figure shows, a `TrialRecord` what a long test counted. All are written and
+read here, as JSON with a `schema_version`.
 
 A value that does not exist is null in the file and NaN in a table. So far that is one thing only: the overlap or the
 surface distance of a label that one of the two scans does not have; `column` is where such values are read.
@@ -187,7 +187,22 @@ class FigureRecord(Provenance):
     rows: list[Row]
 
 
-AnyRecord = Record | CostRecord | FigureRecord
+class TrialRecord(Provenance):
+    """What a long test of the program counted.
+
+    Attributes:
+        what: was tried, and what must hold each time, in words.
+        counts: what was counted or measured -> how much.
+        seconds: that it took.
+    """
+
+    kind: Literal["trial"] = "trial"
+    what: str
+    counts: dict[str, int | float]
+    seconds: float
+
+
+AnyRecord = Record | CostRecord | FigureRecord | TrialRecord
 _READER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Field(discriminator="kind")])
 
 
@@ -214,17 +229,22 @@ def write_record(path: str | Path, record: Provenance) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write any value as JSON, whole or not at all; NaN, which JSON does not have, becomes null."""
+    """Write any value as JSON, whole or not at all; what JSON does not have is replaced, see `finite`."""
     with atomic_write(path) as part:
         part.write_text(json.dumps(finite(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def finite(value: Any) -> Any:
-    """Replace every NaN and infinity in a value, also inside dicts and lists, by None."""
+    """Replace every NaN and infinity in a value, also inside dicts and lists, by None; by "?" what is no Unicode.
+
+    The latter is in the name of a file whose bytes are no UTF-8.
+    """
     if isinstance(value, dict):
         return {name: finite(v) for name, v in value.items()}
     if isinstance(value, list | tuple):
         return [finite(v) for v in value]
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

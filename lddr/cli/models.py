@@ -4,6 +4,11 @@ import argparse
 import json
 
 HELP = "list the shipped weights"
+ABOUT = "List the models that come with the package, what they were trained on, and their licences."
+EXAMPLES = [
+    "lddr models",
+    "lddr models --json",
+]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

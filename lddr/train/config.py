@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from lddr.config import Config, unknown_name
+from lddr.config import Config, UserPath, unknown_name
 from lddr.data.registry import DatasetName
 from lddr.errors import InputError
 from lddr.models import ModelConfig, Size
@@ -20,10 +20,17 @@ class TrainConfig(Config):
     """How a model is trained, apart from the model, the images and the loss; chapter 06."""
 
     steps: int = Field(1000, ge=1, description="optimiser steps")
-    batch: int = Field(1, ge=1, description="pairs a step")
+    batch: int = Field(1, ge=1, le=10_000, description="pairs a step")
     learning_rate: float = Field(1e-3, gt=0, description="of Adam, at the start")
     schedule: Literal["cosine", "paper", "released_none"] = Field("cosine", description="see `learning_rate`")
     augmentation: float = Field(0.0, ge=0, le=1, description="amplitude of the random bending of moving images")
+    controls: int = Field(5, ge=5, le=32, description="control points of that bending along each axis")
+    bend_fixed: bool = Field(False, description="bend fixed images as well")
+    spread: float = Field(
+        0.0, ge=0, le=2, description="of random turns, stretches, shears, shifts: see `random_affine`"
+    )
+    contrast: float = Field(0.0, ge=0, le=1, description="random tones that the network sees; see `recolour`")
+    tone: float = Field(1.0, gt=0, description="power of the intensities in the loss; over 1 stretches bright tissues")
     mirror: bool = Field(False, description="mirror both images of a pair along random axes")
     seed: int = Field(0, ge=0, description="of pairs and augmentation; set the model's own before you build it")
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -64,18 +71,24 @@ class DataConfig(Config):
 class TeacherConfig(Config):
     """What training begins with and learns from besides the images."""
 
-    start: str | None = Field(None, description="a model training starts from; null: from scratch")
-    teacher: str | None = Field(None, description="a shipped model's name, or a .safetensors file; null: no teacher")
-    store: str | None = Field(None, description="HDF5 file of the teacher's displacements; null: ask it on the fly")
-    store_pairs: int = Field(1000, ge=1, description="random training pairs drawn for the store, doubles dropped")
+    start: UserPath | None = Field(None, description="a model training starts from; null: from scratch")
+    teacher: UserPath | None = Field(
+        None, description="a shipped model's name, or a .safetensors file; null: no teacher"
+    )
+    store: UserPath | None = Field(
+        None, description="HDF5 file of the teacher's displacements; null: ask it on the fly"
+    )
+    store_pairs: int = Field(
+        1000, ge=1, le=10_000_000, description="random training pairs drawn for the store, doubles dropped"
+    )
 
 
 class OutputConfig(Config):
     """What a run leaves behind, and where."""
 
-    folder: str | None = Field(None, description="where a training run keeps checkpoint and log; null: nowhere")
-    record: str | None = Field(None, description="JSON file for the record of this run; null: none")
-    weights: str | None = Field(None, description=".safetensors file for the trained weights; null: none")
+    folder: UserPath | None = Field(None, description="where a training run keeps checkpoint and log; null: nowhere")
+    record: UserPath | None = Field(None, description="JSON file for the record of this run; null: none")
+    weights: UserPath | None = Field(None, description=".safetensors file for the trained weights; null: none")
     recipe: str = Field("plain", description="a word for this way of training, kept in the record")
 
 

@@ -19,10 +19,11 @@ from lddr.cascade import RecursiveCascade
 from lddr.errors import DivergedError, InputError
 from lddr.models import weights_hash
 from lddr.objective import LossWeights, reconstruction_loss
-from lddr.train.checkpoint import Run
+from lddr.train.checkpoint import Run, one_writer
 from lddr.train.config import TrainConfig
 from lddr.train.distill import Distillation, adversarial_step
-from lddr.train.sampling import Batch, draw_batch, refuse_augmentation
+from lddr.train.sampling import draw_batch, refuse_augmentation
+from lddr.warping import warp
 
 Validate = Callable[[RecursiveCascade], dict[str, float]]
 USUAL = LossWeights()
@@ -78,7 +79,7 @@ def fit(
 
     Raises:
         InputError: fewer than two images; listed pairs that would be augmented; a device that is not there, or several
-            for a discriminator; the folder holds another run or a damaged file.
+            for a discriminator; the folder holds another run or a damaged file, is in use, or cannot be written.
         DivergedError: the loss is not finite.
 
     Source: chapter 06.
@@ -91,6 +92,21 @@ def fit(
         raise InputError("The device is to be cuda, but no CUDA device is there; use cpu or auto.")
     if distillation and config.devices > 1:
         raise InputError("Each device would train a discriminator of its own: set devices to 1.")
+    with one_writer(folder):
+        return _train(model, images, config, loss_weights, folder, validate, distillation, pairs, progress)
+
+
+def _train(
+    model: RecursiveCascade,
+    images: Tensor,
+    config: TrainConfig,
+    loss_weights: LossWeights,
+    folder: str | Path | None,
+    validate: Validate | None,
+    distillation: Distillation | None,
+    pairs: Sequence[tuple[int, int]] | None,
+    progress: bool,
+) -> list[dict[str, float]]:
     from lightning_fabric import Fabric  # here, because importing it takes seconds
 
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if config.precision == "bfloat16" else "32-true"
@@ -111,47 +127,45 @@ def fit(
             identity |= distillation.config.model_dump() | {"teacher": getattr(distillation.teacher, "origin", None)}
     run = Run(folder, parts, identity, writes=fabric.is_global_zero)
     model.train()
-    bar = tqdm(
-        total=config.steps, initial=run.step, desc="training", unit="step", disable=not (progress and run.writes)
-    )
-    while run.step < config.steps:
-        begin = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, run.step)
-        drawn = draw_batch(images, config, run.step, fabric.global_rank, pairs)
-        batch = Batch(*(part.to(fabric.device) for part in drawn))
-        result = wrapped(batch.moving, batch.fixed)
-        terms = reconstruction_loss(result, batch.fixed, loss_weights)
-        loss = torch.stack(list(terms.values())).sum()
-        if distillation and adversarial_step(distillation.config, run.step, config.steps):
-            change, run.figures = distillation.step(terms["l_rec"], result.displacement, batch)
-            loss = loss + change
-        shared: Any = fabric.all_reduce(loss.detach().clone(), reduce_op="mean")  # several processes stop together
-        if not torch.isfinite(shared):
-            bar.close()  # so that the sentence begins a line of its own
-            raise DivergedError(
-                f"The loss is {shared.item()} at step {run.step}: training has diverged. Try a smaller learning_rate "
-                f"(now {config.learning_rate}), and check that the images hold values in [0, 1]."
-            )
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        optimizer.step()
-        run.step += 1
-        run.seconds += time.perf_counter() - begin
-        bar.update()
-        last = run.step == config.steps
-        if run.step % config.log_every == 0 or last:
-            run.add({"loss": loss.item()} | {k: v.item() for k, v in terms.items()} | run.figures)
-            run.figures = {}
-            bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
-        if validate and (run.step % config.validate_every == 0 or last):
-            if run.writes:  # the first of several processes validates for all: they hold the same weights
-                run.add_validation(validate(model))
-                model.train()
-            fabric.barrier()
-        if run.step % config.checkpoint_every == 0 or last:
-            run.save()
-    bar.close()
+    shown = progress and run.writes
+    with tqdm(total=config.steps, initial=run.step, desc="training", unit="step", disable=not shown) as bar:
+        while run.step < config.steps:
+            begin = time.perf_counter()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, run.step)
+            batch = draw_batch(images, config, run.step, fabric.global_rank, pairs).to(fabric.device)
+            result = wrapped(batch.seen_moving, batch.seen_fixed)
+            if config.contrast or config.tone != 1:  # the network saw other tones than the loss compares
+                result.warped[-1] = warp(batch.moving, result.displacement)
+            terms = reconstruction_loss(result, batch.fixed, loss_weights)
+            loss = torch.stack(list(terms.values())).sum()
+            if distillation and adversarial_step(distillation.config, run.step, config.steps):
+                change, run.figures = distillation.step(terms["l_rec"], result.displacement, batch)
+                loss = loss + change
+            shared: Any = fabric.all_reduce(loss.detach().clone(), reduce_op="mean")  # several processes stop together
+            if not torch.isfinite(shared):
+                raise DivergedError(
+                    f"The loss is {shared.item()} at step {run.step}: training has diverged. Try a smaller "
+                    f"learning_rate (now {config.learning_rate}), and check that the images hold values in [0, 1]."
+                )
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            optimizer.step()
+            run.step += 1
+            run.seconds += time.perf_counter() - begin
+            bar.update()
+            last = run.step == config.steps
+            if run.step % config.log_every == 0 or last:
+                run.add({"loss": loss.item()} | {k: v.item() for k, v in terms.items()} | run.figures)
+                run.figures = {}
+                bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+            if validate and (run.step % config.validate_every == 0 or last):
+                if run.writes:  # the first of several processes validates for all: they hold the same weights
+                    run.add_validation(validate(model))
+                    model.train()
+                fabric.barrier()
+            if run.step % config.checkpoint_every == 0 or last:
+                run.save()
     run.best = fabric.broadcast(run.best)
     if run.best is not None:
         model.load_state_dict(run.best)

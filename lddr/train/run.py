@@ -2,8 +2,9 @@
 
 import copy
 import json
-import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,20 +13,17 @@ from lddr.cascade import RecursiveCascade
 from lddr.data.cohort import Cohort, evaluation_pairs
 from lddr.data.registry import data_set, load_cohort, share_subjects
 from lddr.errors import InputError
-from lddr.files import require_writable
+from lddr.files import require_not_input, require_writable
 from lddr.infer.evaluate import by_network, evaluate, require_same_box, summarise
 from lddr.models import build_model, load_model, save_model
 from lddr.record import Method, Record, Row, Summary, commit, provenance, rounded, write_record
+from lddr.train.augment import varied
+from lddr.train.checkpoint import is_first_process
 from lddr.train.config import RunConfig
 from lddr.train.distill import Distillation
 from lddr.train.loop import fit
 from lddr.train.sampling import random_pairs, refuse_augmentation
 from lddr.train.teacher import StoredTeacher, extract, on_the_fly
-
-
-def is_first_process() -> bool:
-    """Say whether this is the process of a data-parallel run that evaluates, writes and prints."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def validator(cohort: Cohort) -> Callable[[RecursiveCascade], dict[str, float]]:
@@ -55,6 +53,19 @@ def require_fold(model: str, about: dict[str, Any], dataset: str, fold: int) -> 
     trained = about.get("fold", fold)
     if share_subjects(about.get("dataset"), dataset) and trained != fold:
         raise InputError(f"{model}: trained for fold {trained}, this model has seen the test scans of fold {fold}.")
+
+
+def require_outputs(config: RunConfig) -> None:
+    """Refuse (`InputError`) outputs of a run that cannot be written, or would take the place of something it needs."""
+    output, teaching = config.output, config.teaching
+    if output.folder:
+        require_writable(output.folder, folder=True)
+    taken = [Path(name) for name in (teaching.start, teaching.teacher) if name and Path(name).is_file()]
+    taken += [Path(output.folder) / name for name in ("checkpoint.pt", "log.jsonl") if output.folder]
+    for path in filter(None, (output.record, output.weights, teaching.store)):
+        require_writable(path)
+        require_not_input(path, taken)
+        taken.append(Path(path))
 
 
 def load_splits(config: RunConfig, *splits: str) -> list[Cohort]:
@@ -171,18 +182,16 @@ def write_run(
 
     Returns:
         The figures of the test pairs.
+
+    Raises:
+        InputError: one of the files cannot be written; the other one is written if it can be.
     """
     test, data, output = cohorts[-1], config.data, config.output
     summary = summarise(rows, test.label_names)
     fold = data.fold if data_set(data.dataset).folds else None
     objective, seed = config.distill.objective, config.train.seed
     method = Method.of_network(config.model, objective=objective, recipe=output.recipe, seed=seed)
-    if output.weights:
-        about: dict[str, Any] = {"dataset": data.dataset, "spacing": test.spacing, "licence": test.licence}
-        about |= {"objective": objective, "recipe": output.recipe, "seed": seed, "record": output.record}
-        about |= {"fold": fold} if fold is not None else {}
-        about |= {name: getattr(summary, name) for name in ("dice_mean", "dice_initial", "folding_percent")}
-        save_model(output.weights, model, config.model, about)
+    writers: list[Callable[[], None]] = []  # the record first: it cannot be made again from the weights
     if output.record:
         record = Record(
             **provenance(command),
@@ -201,7 +210,23 @@ def write_run(
             log=thin(log),
             rows=rounded(list(rows)),
         )
-        write_record(output.record, record)
+        writers.append(partial(write_record, output.record, record))
+    if output.weights:
+        about: dict[str, Any] = {"dataset": data.dataset, "spacing": test.spacing, "licence": test.licence}
+        about |= {"objective": objective, "recipe": output.recipe, "seed": seed, "record": output.record}
+        about |= {"fold": fold} if fold is not None else {}
+        about |= {name: getattr(summary, name) for name in ("dice_mean", "dice_initial", "folding_percent")}
+        writers.append(partial(save_model, output.weights, model, config.model, about))
+    failures = []
+    for write in writers:  # one that fails does not keep the other from being written
+        try:
+            write()
+        except InputError as failure:
+            failures.append(str(failure))
+    if failures and output.folder:
+        failures.append(f"The training is kept in {output.folder}: mend this, and run the same command again.")
+    if failures:
+        raise InputError(" ".join(failures))
     return summary
 
 
@@ -216,15 +241,13 @@ def train_run(config: RunConfig) -> Summary | None:
         DivergedError: the loss is no longer finite.
     """
     commit()  # remembered from here on: the record names the code this process began with
+    require_outputs(config)
     train, validation, test = cohorts = load_splits(config)
     # What can be refused is refused now, not after hours of training.
     pairs, fine = evaluation_pairs(len(test), config.data.pairs), load_fine(config, test)
-    output = config.output
-    for path in filter(None, (output.record, output.weights, output.folder)):
-        require_writable(path, folder=path == output.folder)
     model = starting_model(config)
     distillation, stored = make_distillation(config, train)
-    more = (output.folder, validator(validation), distillation, stored)
+    more = (config.output.folder, validator(varied(validation, config.train)), distillation, stored)
     log = fit(model, train.images, config.train, config.loss, *more, progress=is_first_process())
     if not is_first_process():
         return None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lddr.errors import InputError
-from lddr.train.augment import augment
+from lddr.train.augment import augment, recolour
 from lddr.train.config import TrainConfig
 
 
@@ -16,14 +16,21 @@ class Batch(NamedTuple):
     """What one training step looks at.
 
     Attributes:
-        moving, fixed: `[B, 1, D, H, W]`.
+        moving, fixed: what the loss compares, `[B, 1, D, H, W]`.
         moving_ids, fixed_ids: which training images they were made from, `[B]`.
+        seen_moving, seen_fixed: what the network sees, `[B, 1, D, H, W]`: the same, but for their tones.
     """
 
     moving: Tensor
     fixed: Tensor
     moving_ids: Tensor
     fixed_ids: Tensor
+    seen_moving: Tensor | None = None
+    seen_fixed: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """Bring all of it to a device."""
+        return Batch(*(None if part is None else part.to(device) for part in self))  # type: ignore[arg-type]
 
 
 def random_pairs(n: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -52,16 +59,22 @@ def draw_batch(
     else:
         drawn = torch.randint(len(pairs), (config.batch,), generator=generator)
         moving_ids, fixed_ids = torch.tensor(pairs)[drawn].T
-    moving, fixed = augment(images[moving_ids], config.augmentation, generator), images[fixed_ids]
+    # With the settings off, nothing is drawn for them: runs from before they existed see the same batches.
+    how = (generator, config.controls, config.spread)
+    moving = augment(images[moving_ids], config.augmentation, *how)
+    fixed = augment(images[fixed_ids], config.augmentation if config.bend_fixed else 0.0, *how)
     if config.mirror:
         axes = [axis for axis in (2, 3, 4) if torch.rand((), generator=generator) < 0.5]
         moving, fixed = moving.flip(axes), fixed.flip(axes)
-    return Batch(moving, fixed, moving_ids, fixed_ids)
+    seen = [recolour(image, config.contrast, generator) for image in (moving, fixed)]
+    if config.tone != 1:
+        moving, fixed = moving**config.tone, fixed**config.tone
+    return Batch(moving, fixed, moving_ids, fixed_ids, *seen)
 
 
 def refuse_augmentation(config: TrainConfig) -> None:
-    """Refuse (`InputError`) to bend or mirror images whose displacements, stored or true, are known as they are."""
-    if config.augmentation or config.mirror:
+    """Refuse (`InputError`) to move or mirror images whose displacements, stored or true, are known as they are."""
+    if config.augmentation or config.mirror or config.spread:
         raise InputError(
-            "These displacements belong to the images as they are: set augmentation to 0, mirror to false."
+            "These displacements belong to the images as they are: set augmentation to 0, mirror to false, spread to 0."
         )
