@@ -5,9 +5,14 @@ from typing import Any
 
 from lddr.cli.options import add_model, at_least, load
 from lddr.errors import InputError
-from lddr.files import require_writable
+from lddr.files import require_not_input, require_writable
 
 HELP = "measure a model on the pairs of a data set"
+ABOUT = "Register the pairs of a data set, measure how well their labels agree, and keep the figures."
+EXAMPLES = [
+    "lddr evaluate --dataset simulated_brains --model simulated_brains --subjects 4 --json brains.json",
+    "lddr evaluate --dataset simulated_brains --model simulated_brains --subjects 2 --adapt 5 --json adapted.json",
+]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Register the pairs, print the figures, write the record."""
     from lddr.data.cohort import evaluation_pairs
-    from lddr.data.registry import data_set, load_cohort
+    from lddr.data.registry import fold_of, load_cohort
     from lddr.infer.adapt import by_adapted_network
     from lddr.infer.evaluate import by_network, evaluate, summarise
     from lddr.models import weights_hash
@@ -44,17 +49,17 @@ def run(options: argparse.Namespace) -> None:
     given = {} if options.smoothness is None else {"smoothness": options.smoothness}
     loss_weights = LossWeights.check(given)
     require_writable(options.json)
-    known = data_set(options.dataset)
+    require_not_input(options.json, [options.model])
     model, config, about = load(options)
-    fold = options.fold
-    if known.folds:
-        fold = about.get("fold", 0) if fold is None else fold
+    fold = fold_of(options.dataset, options.fold, about.get("fold", 0))
+    if fold is not None:
         require_fold(options.model, about, options.dataset, fold)
-    elif fold is not None:
-        raise InputError(f"--fold is {fold}, but {options.dataset} is not tested in folds; leave it out.")
     sizes = [config.size, [options.fine] * 3] if options.fine else [config.size]
     which = (options.dataset, options.split, options.root)
     cohort, *fine = (load_cohort(*which, size, options.subjects, fold=fold or 0) for size in sizes)
+    for subject, labels in zip(cohort.ids, cohort.labels, strict=True):
+        if not labels.any():
+            raise InputError(f"{options.dataset}: {subject} has no labels to measure with; choose another split.")
     pairs = evaluation_pairs(len(cohort), options.pairs)
     register = by_network(model, options.repeats)
     if options.adapt:

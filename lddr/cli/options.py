@@ -1,7 +1,10 @@
 """What several commands of a command line share."""
 
 import argparse
-from collections.abc import Callable
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from lddr.errors import InputError
@@ -17,6 +20,24 @@ def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def finite(text: str) -> float:
+    """Read a finite number, for an option of a command line."""
+    with suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"found '{text}', expected a finite number")
+
+
+@contextmanager
+def sentence_on_mistake() -> Iterator[None]:
+    """End a command with exit code 2 and a sentence on stderr if the user made a mistake (`InputError`)."""
+    try:
+        yield
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -4,15 +4,19 @@ No label is needed, so it is fair; it costs as much as that many training steps,
 """
 
 import copy
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from lddr.cascade import RecursiveCascade
+from lddr.errors import DivergedError
 from lddr.infer.evaluate import Registrar, by_network
 from lddr.objective import LossWeights, reconstruction_loss
 
 USUAL = LossWeights()
+STALLED = 1e-3  # the loss stands still if the last steps have not lowered its minimum by this share
 
 
 def adapt(
@@ -23,6 +27,8 @@ def adapt(
     learning_rate: float = 1e-3,
     loss_weights: LossWeights = USUAL,
     repeats: int = 1,
+    patience: int | None = None,
+    watch: Callable[[float], None] | None = None,
 ) -> RecursiveCascade:
     """Make a copy of the model that took some steps of Adam on this pair alone (chapter 09).
 
@@ -32,18 +38,39 @@ def adapt(
         steps, learning_rate: of Adam; the rate stays as it is here.
         loss_weights: of the regularisers.
         repeats: shared-weight repeats the copy will be used with, see `RecursiveCascade.forward`.
+        patience: stop earlier if in the last so many steps the least loss fell by less than a thousandth of itself;
+            None takes all steps.
+        watch: is told the loss before every step.
+
+    Raises:
+        DivergedError: the loss is no longer finite.
     """
     device = next(model.parameters()).device
     moving, fixed = moving.to(device), fixed.to(device)
     adapted = copy.deepcopy(model).train()
     optimizer = torch.optim.Adam(adapted.parameters(), lr=learning_rate)
+    losses: list[float] = []
     with torch.enable_grad():
-        for _ in range(steps):
+        while len(losses) < steps and not (patience and stalled(losses, patience)):
             terms = reconstruction_loss(adapted(moving, fixed, repeats), fixed, loss_weights)
+            loss = torch.stack(list(terms.values())).sum()
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise DivergedError(
+                    f"The loss of the pair is {losses[-1]} after {len(losses) - 1} steps of adaptation."
+                )
+            if watch:
+                watch(losses[-1])
             optimizer.zero_grad()
-            torch.stack(list(terms.values())).sum().backward()
+            loss.backward()
             optimizer.step()
     return adapted.eval()
+
+
+def stalled(losses: list[float], patience: int) -> bool:
+    """Say whether the last `patience` losses brought less than a thousandth beside the least one before them."""
+    before, last = losses[:-patience], losses[-patience:]
+    return bool(before) and min(last) > (1 - STALLED) * min(before)
 
 
 def by_adapted_network(

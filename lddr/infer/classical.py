@@ -53,11 +53,12 @@ def ants_syn(moving: Tensor, fixed: Tensor, margin: int = 32) -> Tensor:
     return torch.from_numpy(np.stack(places))[None] - identity_grid(fixed.shape[2:])
 
 
-def elastix(moving: Tensor, fixed: Tensor) -> Tensor:
+def elastix(moving: Tensor, fixed: Tensor, iterations: int = 256) -> Tensor:
     """Run Elastix's default affine, then its default B-spline (mutual information; final grid 8 voxels).
 
     Args:
         moving, fixed: `[1, 1, D, H, W]`.
+        iterations: of each of the three resolutions, in both; the default is Elastix's own.
 
     Returns:
         `[1, 3, D, H, W]`, voxels.
@@ -70,8 +71,10 @@ def elastix(moving: Tensor, fixed: Tensor) -> Tensor:
     arrays = (image[0, 0].cpu().numpy().T for image in (fixed, moving))
     target, source = (itk.image_from_array(np.ascontiguousarray(array)) for array in arrays)
     parameters = itk.ParameterObject.New()
-    parameters.AddParameterMap(itk.ParameterObject.GetDefaultParameterMap("affine", 3))
-    parameters.AddParameterMap(itk.ParameterObject.GetDefaultParameterMap("bspline", 3, 8.0))
+    for kind, spacing in (("affine", ()), ("bspline", (8.0,))):
+        defaults = itk.ParameterObject.GetDefaultParameterMap(kind, 3, *spacing)
+        defaults["MaximumNumberOfIterations"] = (str(iterations),)
+        parameters.AddParameterMap(defaults)
     _, found = itk.elastix_registration_method(target, source, parameter_object=parameters, log_to_console=False)
     with tempfile.TemporaryDirectory() as folder:  # transformix leaves a file behind
         field = itk.transformix_deformation_field(source, found, output_directory=folder)

@@ -1,87 +1,138 @@
-"""From two scans to a map between them, on the fixed scan's own grid.
+"""From two scans to a map between them: lay the network's grid over both, ask it, and take its answer to the files."""
 
-The network works on a small grid of its own, laid over the middle of each scan. Its displacement is carried back
-through the scans' affines: a voxel of the fixed file -> millimetres -> the network's grid -> along the displacement ->
-millimetres in the moving scan. Every output is made from that one chain.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
-from scipy import ndimage
+from torch import Tensor
 
 from lddr.cascade import RecursiveCascade
-from lddr.data.grid import check_extent, grid_affine, normalise, to_grid
+from lddr.data.grid import check_extent, normalise, to_grid
 from lddr.data.nifti import Scan
+from lddr.data.registry import DATASETS
+from lddr.errors import InputError
+from lddr.infer.align import Align, Alignment, best_shift, lay_grids
+from lddr.infer.maps import GridMap, apply_affine
 
 
 @dataclass(frozen=True)
-class PointMap:
-    """Where every voxel of the fixed file lies in the moving scan.
+class Pair:
+    """Two scans as the network sees them.
 
     Attributes:
-        points: `[X, Y, Z, 3]`, millimetres in RAS space, for each voxel of the fixed file.
-        affine: `[4, 4]` of the fixed file, voxel index -> millimetres in RAS space.
+        fixed, moving: `[1, 1, D, H, W]`, intensities in [0, 1].
+        alignment: where their grids lie.
+        affine, shape: of the fixed file, on whose grid results are wanted.
     """
 
-    points: np.ndarray
+    fixed: Tensor
+    moving: Tensor
+    alignment: Alignment
     affine: np.ndarray
-
-    @property
-    def world(self) -> np.ndarray:
-        """Where the fixed voxels themselves lie, `[X, Y, Z, 3]`, millimetres in RAS space."""
-        return apply_affine(self.affine, _indices(self.points.shape[:3]))
-
-    def warp(self, moving: Scan, labels: bool = False) -> np.ndarray:
-        """Bring the moving scan, in its own intensities, on the fixed file's grid.
-
-        Returns:
-            `[X, Y, Z]`, the moving scan's type, linear between voxels (labels: the nearest); 0 where the map leaves it.
-        """
-        voxels = np.moveaxis(apply_affine(np.linalg.inv(moving.affine), self.points), -1, 0)
-        # "constant" would be 0 from the middle of the outermost voxels on, and a rounding error beyond it.
-        return ndimage.map_coordinates(moving.array, voxels, order=0 if labels else 1, mode="grid-constant")
-
-
-def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Map points `[..., 3]` by a `[4, 4]` affine."""
-    return points @ affine[:3, :3].T + affine[:3, 3]
-
-
-def _indices(shape: Sequence[int]) -> np.ndarray:
-    return np.moveaxis(np.indices(tuple(shape), dtype=np.float64), 0, -1)
+    shape: tuple[int, ...]
 
 
 def register(
-    fixed: Scan, moving: Scan, model: RecursiveCascade, size: Sequence[int], spacing: float, repeats: int = 1
-) -> PointMap:
+    fixed: Scan,
+    moving: Scan,
+    model: RecursiveCascade,
+    size: Sequence[int],
+    spacing: float,
+    repeats: int = 1,
+    align: Align = "foreground",
+    trained_on: str = "",
+) -> GridMap:
     """Find the map that brings one scan onto another (chapter 13).
 
-    Both scans are normalised here. The middles of the two volumes are taken to correspond roughly; where a scanner put
-    its origin plays no part.
-
     Args:
-        fixed, moving: as `read_image` gives them.
+        fixed, moving: as `read_image` gives them; they are normalised here.
         model: a trained cascade.
-        size, spacing: (D, H, W) of the grid it was trained on, and its millimetres between voxels.
+        size, spacing, align, trained_on: see `bring_together`.
         repeats: shared-weight repeats, see `RecursiveCascade.forward`.
 
     Returns:
         The map. Outside the network's grid the displacement of the grid's border goes on.
 
     Raises:
-        InputError: a scan that covers far less or more than the model's grid.
+        InputError: see `bring_together` and `find_map`.
     """
-    grids, images = [], []
-    device = next(model.parameters()).device
+    return find_map(model, bring_together(fixed, moving, size, spacing, align, trained_on), repeats)
+
+
+def bring_together(
+    fixed: Scan, moving: Scan, size: Sequence[int], spacing: float, align: Align = "foreground", trained_on: str = ""
+) -> Pair:
+    """Lay the network's grid over both scans, and bring both on it.
+
+    Args:
+        fixed, moving: as `read_image` gives them.
+        size, spacing: (D, H, W) of the grid the model was trained on, and its millimetres between voxels.
+        align: what is laid over one another, see `lddr.infer.align`.
+        trained_on: the data set the model learnt from, which says how scans are prepared and where in the grid they
+            lie; with another name, scans are normalised and lie in its middle.
+
+    Raises:
+        InputError: a scan that covers far less or more than the grid, or that does not lie where `align` looks for it.
+    """
     for scan in (fixed, moving):
         check_extent(scan, size, spacing)
-        grids.append(grid_affine(scan, size, spacing))
-        images.append(torch.from_numpy(to_grid(normalise(scan), grids[-1], size))[None, None].to(device))
+    known = DATASETS.get(trained_on)
+    prepare = known.prepare if known else normalise
+    alignment = lay_grids(fixed, moving, size, spacing, align, known.mass_at if known else None)
+    fixed_image = see(fixed, alignment.fixed, size, prepare)
+    moving_image = see(moving, alignment.moving, size, prepare)
+    if alignment.free.any():
+        alignment = alignment.moved(best_shift(moving_image, fixed_image))
+        moving_image = see(moving, alignment.moving, size, prepare)
+    images = [torch.from_numpy(image)[None, None] for image in (fixed_image, moving_image)]
+    return Pair(images[0], images[1], alignment, fixed.file_affine, fixed.file_shape)
+
+
+def see(scan: Scan, grid: np.ndarray, size: Sequence[int], prepare: Callable[[Scan], Scan] = normalise) -> np.ndarray:
+    """Bring a scan on a network's grid, as the network sees it.
+
+    What lies outside the grid's box is cut off before the intensities are prepared: how much air a file holds around
+    a body part must not decide how bright it becomes.
+
+    Args:
+        scan: an image.
+        grid, size: its affine, `[4, 4]`, and (D, H, W).
+        prepare: scales the intensities.
+
+    Returns:
+        `[D, H, W]` float32; 0 outside the scan.
+
+    Raises:
+        InputError: nothing of the scan lies within the grid.
+    """
+    corners = np.array(list(product(*((0, n - 1) for n in size))))
+    voxels = apply_affine(np.linalg.inv(scan.affine) @ grid, corners)
+    low = np.maximum(np.floor(voxels.min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil(voxels.max(axis=0)) + 1, scan.array.shape).astype(int)
+    if (low >= high).any():
+        raise InputError(f"{scan.path}: nothing of this scan lies where the other one is; align them in another way.")
+    start = np.eye(4)
+    start[:3, 3] = low
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    return to_grid(prepare(replace(scan, array=scan.array[box], affine=scan.affine @ start)), grid, size)
+
+
+def find_map(model: RecursiveCascade, pair: Pair, repeats: int = 1) -> GridMap:
+    """Ask the network for the displacement between two scans, on the device it is on.
+
+    Args:
+        model: a trained cascade.
+        pair: of `bring_together`.
+        repeats: shared-weight repeats, see `RecursiveCascade.forward`.
+
+    Raises:
+        InputError: the network's answer is not finite.
+    """
+    device = next(model.parameters()).device
     with torch.no_grad():
-        displacement = model(images[1], images[0], repeats=repeats).displacement[0].cpu().numpy()
-    x = apply_affine(np.linalg.inv(grids[0]) @ fixed.file_affine, _indices(fixed.file_shape))
-    sampled = [ndimage.map_coordinates(u, np.moveaxis(x, -1, 0), order=1, mode="nearest") for u in displacement]
-    return PointMap(apply_affine(grids[1], x + np.stack(sampled, axis=-1)), fixed.file_affine)
+        found = model(pair.moving.to(device), pair.fixed.to(device), repeats=repeats).displacement[0].cpu()
+    if not found.isfinite().all():
+        raise InputError("The model's displacement is not finite: its weights are damaged, or it never learnt this.")
+    return GridMap(found.numpy(), pair.alignment.fixed, pair.alignment.moving, pair.affine, pair.shape)
