@@ -14,7 +14,7 @@ VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
 ABLE := -c 'import ensurepip, sys, venv; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help check-python env book html refresh records test test-quick lab clean
+.PHONY: help check-python env book html refresh records test test-quick test-long lab clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ test: env  ## everything that CI runs
 
 test-quick: env  ## the tests of the code that take less than five seconds each
 	@$(ENV)/bin/pytest -m "not slow"
+
+test-long: env  ## damaged files by the thousand, kills, soaks: hours; prints how many of each
+	@$(ENV)/bin/pytest -m long
 
 lab: env  ## open the notebooks
 	@$(ENV)/bin/jupyter lab notebooks

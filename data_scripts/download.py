@@ -8,18 +8,22 @@ import pooch
 from lddr.errors import InputError
 
 
-def fetch(root: Path, url: str, md5: str, archive: str, space: float) -> Path:
+def fetch(root: Path, url: str, checksum: str | None, archive: str, space: float) -> Path:
     """Download `archive` into `root` unless a complete one is there.
 
     Args:
         root: folder; it is made.
-        url, md5: where the archive is, and its MD5 sum.
+        url: where the archive is.
+        checksum: its MD5 sum, or another one with its kind in front ("sha1:..."); None for an archive that is packed
+            anew for every download: then whoever unpacks it must check what is in it.
         archive: its name in `root`.
         space: bytes that must be free.
 
     Raises:
         InputError: no space, no answer, or a file with another checksum.
     """
+    kind, _, digest = (checksum or "").rpartition(":")
+    known = f"{kind or 'md5'}:{digest}" if checksum else None
     root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free
     if free < space:
@@ -27,9 +31,11 @@ def fetch(root: Path, url: str, md5: str, archive: str, space: float) -> Path:
     try:
         # pooch downloads under a temporary name, checks the sum, and renames; a complete file is not fetched again.
         download = pooch.HTTPDownloader(progressbar=True, timeout=30)
-        return Path(pooch.retrieve(url, f"md5:{md5}", archive, path=root, downloader=download))
+        return Path(pooch.retrieve(url, known, archive, path=root, downloader=download))
     except ValueError:
-        raise InputError(f"{url}: the file that came has another MD5 sum than expected; run this again.") from None
+        raise InputError(
+            f"{url}: the file that came has another {(kind or 'md5').upper()} sum than expected; run this again."
+        ) from None
     except OSError as error:
         reason = type(error).__name__
         raise InputError(f"{url}: no download ({reason}). Is there a network? Run this again to go on.") from None

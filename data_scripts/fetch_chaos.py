@@ -31,9 +31,8 @@ from lddr.errors import InputError
 try:
     import pydicom
 except ImportError:
-    raise SystemExit(
-        "This script reads DICOM and needs pydicom: run 'make env', or pip install 'lddr[data]'."
-    ) from None
+    print("This script reads DICOM and needs pydicom: run 'make env', or pip install 'lddr[data]'.", file=sys.stderr)
+    sys.exit(2)
 
 ARCHIVE = "CHAOS_Train_Sets.zip"
 URL = f"https://zenodo.org/records/3431873/files/{ARCHIVE}"
@@ -264,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--url", default=URL, help="another address of the same archive")
     parser.add_argument("--md5", default=MD5, help="its MD5 sum")
     options = parser.parse_args(arguments)
-    root = Path(options.root)
+    root = Path(os.path.expanduser(options.root))
     space = SCANS_SPACE if (root / ARCHIVE).exists() else ARCHIVE_SPACE + SCANS_SPACE
     try:
         archive = fetch(root, options.url, options.md5, ARCHIVE, space)

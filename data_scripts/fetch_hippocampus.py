@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--url", default=DecathlonDataset.resource[TASK], help="another address of the same archive")
     parser.add_argument("--md5", default=DecathlonDataset.md5[TASK], help="its MD5 sum")
     options = parser.parse_args(arguments)
-    root = Path(options.root)
+    root = Path(os.path.expanduser(options.root))
     try:
         archive = fetch(root, options.url, options.md5, f"{TASK}.tar", SPACE)
         count = unpack(archive, root)

@@ -20,8 +20,9 @@ from typing import Any
 __version__ = "0.2.0"
 
 _HOME = {
-    "warping": "identity_grid warp warp_labels compose affine_displacement compose_with_affine displacement_with_affine "
-    "warp_with_affine jacobian jacobian_determinant resize_displacement invert integrate_velocity",
+    "warping": "identity_grid warp warp_labels compose affine_displacement compose_with_affine "
+    "displacement_with_affine warp_with_affine jacobian jacobian_determinant resize_displacement invert "
+    "integrate_velocity",
     "losses": "covariance corrcoef corrcoef_loss smoothness orthogonality volume_change",
     "objective": "LossWeights reconstruction_loss",
     "metrics": "overlap hd95 regularity nanmean",

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from lddr.warping import compose, displacement_with_affine, warp_with_affine
+from lddr.warping import affine_displacement, compose, compose_with_affine, warp
 
 
 @dataclass
@@ -15,35 +14,18 @@ class Registration:
     """What a cascade found; chapter 03.
 
     Attributes:
-        matrix: A of the affine stem, `[B, 3, 3]`; the identity without one.
-        translation: b of the affine stem, `[B, 3]`, voxels; zero without one.
-        deformation: all dense flows composed, `[B, 3, D, H, W]`, voxels; None without dense stems.
+        displacement: the total displacement, `[B, 3, D, H, W]`, voxels.
         warped: the moving image after each stem, each `[B, 1, D, H, W]`; the last one is the result.
         flows: the displacement each dense stem added, each `[B, 3, D, H, W]`, voxels.
-        displacement: the total displacement, `[B, 3, D, H, W]`, voxels; computed when first asked for.
-        affine_flow: the affine map as a displacement, `[B, 3, D, H, W]`, voxels; zero without one; likewise.
+        matrix: A of the affine stem, `[B, 3, 3]`; the identity without one.
+        affine_flow: the affine map as a displacement, `[B, 3, D, H, W]`, voxels; zero without one.
     """
 
+    displacement: Tensor
     matrix: Tensor
-    translation: Tensor
-    deformation: Tensor | None = None
+    affine_flow: Tensor
     warped: list[Tensor] = field(default_factory=list)
     flows: list[Tensor] = field(default_factory=list)
-
-    @cached_property
-    def displacement(self) -> Tensor:
-        """Join the affine map and the dense flows."""
-        return self._with_affine(self.deformation)
-
-    @cached_property
-    def affine_flow(self) -> Tensor:
-        """Write the affine map as a displacement."""
-        return self._with_affine(None)
-
-    def _with_affine(self, deformation: Tensor | None) -> Tensor:
-        graph = self.warped[-1].requires_grad  # what is kept can be differentiated, also if first asked under no_grad
-        with torch.set_grad_enabled(graph):
-            return displacement_with_affine(self.matrix, self.translation, deformation, self.warped[-1].shape[2:])
 
 
 class RecursiveCascade(nn.Module):
@@ -77,12 +59,15 @@ class RecursiveCascade(nn.Module):
         else:
             # The map itself stays in float32 when the networks run in a shorter type.
             matrix, translation = (x.float() for x in self.affine(moving, fixed))
-        start = moving if self.affine is None else warp_with_affine(moving, matrix, translation)
-        result = Registration(matrix, translation, warped=[start])
+        affine_flow = affine_displacement(matrix, translation, moving.shape[2:])
+        start = moving if self.affine is None else warp(moving, affine_flow)
+        result = Registration(affine_flow, matrix, affine_flow, [start])
+        deformation = None  # all dense flows composed, before the affine map is put in front
         for stem in self.dense:
             for _ in range(repeats):
                 flow = stem(result.warped[-1], fixed).float()
-                result.deformation = flow if result.deformation is None else compose(result.deformation, flow)
+                deformation = flow if deformation is None else compose(deformation, flow)
+                result.displacement = compose_with_affine(matrix, affine_flow, deformation)
                 result.flows.append(flow)
-                result.warped.append(warp_with_affine(moving, matrix, translation, result.deformation))
+                result.warped.append(warp(moving, result.displacement))
         return result

@@ -53,6 +53,8 @@ def real_path(path: str | Path) -> Path:
     """Resolve links and "..", of a path that need not exist."""
     try:
         return Path(os.path.realpath(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: the folder you are in has been deleted; go to another one.") from None
     except (OSError, ValueError) as error:  # a name with a zero byte in it
         raise InputError(f"{str(path)!r}: this cannot be the name of a file ({error}).") from None
 

@@ -39,7 +39,7 @@ def require_result_folder(path: str | Path, inputs: Iterable[str | Path] = ()) -
     folder = real_path(path)
     if os.path.exists(folder) and not folder.is_dir():
         raise InputError(f"{path}: this is a file; choose a new folder for the results.")
-    if folder in (here := Path.cwd(), *here.parents):
+    if folder in (here := real_path("."), *here.parents):
         refuse("holds the one you are in" if folder != here else "is the one you are in")
     if os.path.ismount(folder):
         raise InputError(f"{path}: a disk is mounted here; choose a new folder inside it, such as {path}/result.")
@@ -47,15 +47,9 @@ def require_result_folder(path: str | Path, inputs: Iterable[str | Path] = ()) -
         if os.path.isfile(given) and folder in (*real_path(given).parents, real_path(given.parent)):
             refuse(f"holds the input {given.name}")
     require_room(path, folder.parent)
-    try:
-        listed = _listed(folder)
-        for file in sorted(folder.iterdir()) if folder.exists() else ():
-            if file.name not in listed and not (listed and file.name == MANIFEST):
-                refuse(f"holds '{file.name}', which lddr did not write")
-            if file.name in listed and _about(file) != listed[file.name]:
-                refuse(f"holds '{file.name}', which was changed since lddr wrote it")
-    except OSError as error:
-        refuse(f"cannot be read ({error.strerror})")
+    while (looked_at := _number(folder)) is not None and (found := _foreign(folder)):
+        if _number(folder) == looked_at:  # else another run has just replaced it
+            refuse(found)
 
 
 @contextmanager
@@ -92,6 +86,28 @@ def result_folder(path: str | Path, inputs: Iterable[str | Path] = (), command: 
             _take_place(part, folder)
     except OSError as error:
         raise InputError(f"{path}: results cannot be written here ({error.strerror or error}).") from None
+
+
+def _number(folder: Path) -> int | None:
+    """Number that the disk gives a folder; None if it is not there."""
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
+
+
+def _foreign(folder: Path) -> str:
+    """Say what in a folder is not as lddr wrote it; nothing if all is."""
+    try:
+        listed = _listed(folder)
+        for file in sorted(folder.iterdir()):
+            if file.name not in listed and not (listed and file.name == MANIFEST):
+                return f"holds '{file.name}', which lddr did not write"
+            if file.name in listed and _about(file) != listed[file.name]:
+                return f"holds '{file.name}', which was changed since lddr wrote it"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return ""
 
 
 def _about(file: Path) -> dict[str, Any]:

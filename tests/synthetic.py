@@ -1,6 +1,7 @@
-"""A cohort that fits in a test, blurred ellipsoids of different shape and place, and a model small enough for it."""
+"""What a test can hold: a cohort of blurred ellipsoids, a model small enough for it, and records of runs never made."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +9,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from lddr.cascade import RecursiveCascade
+from lddr.infer.evaluate import summarise
 from lddr.models import ModelConfig, build_model
+from lddr.record import Machine, Method, Record
 from lddr.train.config import TrainConfig
 
 MODEL = ModelConfig(network="ldr", affine="light", cascades=1, width=4)
@@ -48,3 +51,42 @@ def nearness(model: RecursiveCascade) -> dict[str, float]:
     images = ellipsoids(2)
     with torch.no_grad():
         return {"dice": 1 / (1 + model(images[:1], images[1:]).displacement.abs().mean().item())}
+
+
+MACHINE = Machine(cpu="a CPU", cores=2, threads=1, gpu=None, system="Linux x86_64", python="3.11", torch="2.4")
+MADE: dict[str, Any] = {"command": "lddr train", "commit": "abc", "machine": MACHINE}
+MADE["date"] = "2026-01-02T03:04:05+00:00"
+LDR = Method(network="ldr", affine="light", width=16, levels=6, cascades=1, size=[48, 64, 48], objective="none", seed=0)
+ALDK = LDR.model_copy(update={"objective": "paper"})
+RCN = LDR.model_copy(update={"network": "vtn", "levels": 4})
+
+
+def of(method: Method, **changes: object) -> Method:
+    return method.model_copy(update=changes)
+
+
+def record(
+    method: Method = LDR,
+    dice: float | Sequence[float] = 0.7,
+    names: Sequence[tuple[str, str]] | None = None,
+    seconds: float = 1.0,
+    **more: object,
+) -> Record:
+    """A run that was never made.
+
+    Args:
+        method: what it says was measured.
+        dice: of each pair; one number: eight pairs around it, a hundredth apart. Jaccard is half of it.
+        names: (moving, fixed) of each pair; None: a chain of subjects.
+        seconds: of each pair.
+        more: other fields, or other values of those named here.
+    """
+    values = [dice + (i - 3.5) / 100 for i in range(8)] if isinstance(dice, float) else [float(d) for d in dice]
+    names = names or [(str(i), str(i + 1)) for i in range(len(values))]
+    rows = [
+        {"moving": m, "fixed": f, "dice": d, "jaccard": d / 2, "dice_initial": 0.1, "dice_1": d}
+        | {"folding_percent": 0.1, "jacobian_std": 0.2, "seconds": seconds}
+        for (m, f), d in zip(names, values, strict=True)
+    ]
+    about = {"dataset": "hippocampus", "split": {"test": len(rows) + 1}, "pair_list": "ring", "method": method}
+    return Record(**{**MADE, **about, "test": summarise(rows, {1: "organ"}), "rows": rows, **more})

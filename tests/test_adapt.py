@@ -1,9 +1,11 @@
 """Test-time optimisation: better on its own pair, and nothing else is touched."""
 
+import pytest
 import torch
 from synthetic import ellipsoids, small_model
 
-from lddr.infer.adapt import adapt, by_adapted_network
+from lddr.errors import DivergedError
+from lddr.infer.adapt import adapt, by_adapted_network, stalled
 from lddr.infer.evaluate import by_network
 from lddr.losses import corrcoef_loss
 from lddr.objective import LossWeights, reconstruction_loss
@@ -55,3 +57,37 @@ def test_the_registrar_adapts_to_every_pair_afresh() -> None:
         assert not found.requires_grad
         assert not torch.equal(found, by_network(model, repeats=2)(moving, fixed))
     assert model.training
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "expected"),
+    [
+        ([1.0, 0.9, 0.8, 0.7], 2, False),
+        ([1.0, 0.5, 0.4999, 0.51], 2, True),  # 0.02 % better: that is nothing
+        ([1.0, 0.5, 0.4994, 0.51], 2, False),  # 0.12 % better
+        ([0.5, 0.6], 2, False),  # nothing came before
+        ([], 2, False),
+    ],
+)
+def test_a_loss_stands_still_if_it_falls_by_less_than_a_thousandth(losses, patience, expected) -> None:
+    assert stalled(losses, patience) is expected
+
+
+def test_adaptation_stops_where_nothing_is_to_be_gained() -> None:
+    """With a rate of almost nothing the loss stands still from the first step on."""
+    images, losses = ellipsoids(2), []
+    adapt(small_model(), images[:1], images[1:], 40, 1e-12, patience=4, watch=losses.append)
+    assert len(losses) == 5
+    losses.clear()
+    adapt(small_model(), images[:1], images[1:], 7, 1e-12, watch=losses.append)
+    assert len(losses) == 7
+    losses.clear()
+    adapt(small_model(), images[:1], images[1:], 12, 3e-3, patience=4, watch=losses.append)
+    assert len(losses) == 12
+    assert losses[-1] < losses[0]
+
+
+def test_a_loss_that_is_no_number_stops_it() -> None:
+    images = ellipsoids(2)
+    with pytest.raises(DivergedError, match="The loss of the pair is nan after 0 steps"):
+        adapt(small_model(), images[:1] * torch.nan, images[1:], 3)

@@ -70,6 +70,12 @@ def test_internal_links_lead_to_a_file_and_a_heading(path):
             assert anchor in headings or f"({anchor})=" in text, f"{path.name}: {target}"
 
 
+@pytest.mark.parametrize("path", [*PAGES, *CHAPTERS, *ROOT.glob("*.md")], ids=lambda p: p.stem)
+def test_files_of_the_project_that_a_text_names_are_there(path):
+    named = re.findall(r"`((?:book|data_scripts|lddr|notebooks|tests)/[\w./-]+)`", text_of(path))
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
+
+
 def test_words_citations_and_equations_that_are_referred_to_exist():
     terms = re.findall(r"^(\S.*)\n  \S", (BOOK / "glossary.md").read_text(), re.MULTILINE)
     keys = re.findall(r"^@\w+\{(\S+),", (BOOK / "references.bib").read_text(), re.MULTILINE)
@@ -177,11 +183,11 @@ def test_sizes_of_the_splits_are_those_of_the_package():
 
 # How quoted messages begin that are Python's, pydantic's, PyTorch's or Jupyter's own; and a command.
 OTHERS = ("No such file", "ModuleNotFoundError", "Parameter ", "Kernel size", "Sizes of tensors", "Expected 4D")
-OTHERS += ("Input type", '"grid_sampler3d_cpu"', "DeadKernelError", "make ")
+OTHERS += ("Input type", '"grid_sampler3d_cpu"', "DeadKernelError", "No space left", "make ")
 
 
 def test_messages_in_troubleshooting_are_those_of_the_code():
-    sources = [*(ROOT / "lddr").rglob("*.py"), *(ROOT / "data_scripts").glob("*.py")]
+    sources = [path for folder in ("lddr", "data_scripts", "book/study") for path in (ROOT / folder).rglob("*.py")]
     said = [(ROOT / "Makefile").read_text()]
     for path in sources:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -267,6 +273,16 @@ def test_a_chapter_that_fails_stops_the_build_and_keeps_its_log(build, monkeypat
     assert "no such brain" in (build.STAGING / "notebooks" / "a.done.log").read_text()
 
 
+def test_a_chapter_that_is_slow_beside_the_others_at_smoke_parameters_is_named(build, monkeypatch, capsys):
+    seconds = {"a": 10.0, "b": 12.0, "c": 12.0 * build.SMOKE_RATIO}
+    instead_of_chapters(build, monkeypatch, dict.fromkeys(seconds, ""))
+    monkeypatch.setattr(build, "execute", lambda chapter, *_: (seconds[chapter.stem], 0.0))
+    build.smoke()
+    seconds["c"] += 1
+    with pytest.raises(SystemExit, match="^c.ipynb takes 49 s at smoke parameters; that is more than 4 times the 12 s"):
+        build.smoke()
+
+
 def test_markers_stand_in_the_pages_and_name_chapters():
     assert "<!-- status -->" in (BOOK / "status.md").read_text()
     paths = re.findall(r"<!-- minutes: (.+?) -->", (BOOK / "intro.md").read_text())
@@ -319,3 +335,17 @@ def test_the_first_use_of_a_word_has_its_meaning_beside_it():
     links.margin_words(app, page, "notebooks/02_warping")
     assert [type(node).__name__ for node in page] == ["paragraph", "sidebar", "note", "paragraph"]
     assert page[1].astext().split("\n\n") == ["fold", "A map inside out. "]
+
+
+def test_a_long_name_in_a_table_is_broken_where_its_parts_meet():
+    import links
+
+    def names(node):
+        return [re.sub("<wbr>", "|", literal.astext()) for literal in node.findall(nodes.literal)]
+
+    known = ("tests/test_data.py", "a.b_c(d, e)", "Model()(u)", "_x", "[k - 1]", "...")
+    cell = nodes.entry("", *(nodes.literal("", name) for name in known))
+    page = nodes.section("", nodes.literal("", "a.b_c"), nodes.table("", cell))
+    links.break_names(None, page, "book/notation")
+    assert names(cell) == ["tests/|test_|data.py", "a.|b_|c(|d, e)", "Model()(|u)", "_x", "[k - 1]", "..."]
+    assert names(page)[0] == "a.b_c"

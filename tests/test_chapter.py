@@ -129,6 +129,7 @@ REFUSED = (
     "This chapter does not use {}; it uses dataset, size, steps, learning_rate, smoothness, record. "
     "A YAML file may hold parameters of other chapters if its last line is 'shared: true'."
 )
+SECOND = " Make one of two such files: names of a second one look like those of -p."
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,26 @@ def test_a_cell_that_has_not_run_is_named() -> None:
         ask(history({}, CELL.replace("record = None\n", "")))
 
 
+def test_without_a_history_the_values_are_taken_as_they_stand() -> None:
+    """As under nbval, whose kernel keeps none, and in a script."""
+    there: dict[str, Any] = {}
+    for cell in history({"steps": 9, "width": 8}):
+        exec(cell, there)
+    wanted = vars(ask(history({"steps": 9})))
+    assert vars(chapter_parameters(there | {"In": [""]}, USES)) == vars(chapter_parameters(there, USES)) == wanted
+    with pytest.raises(InputError, match="Parameter 'steps' is 'many'"):
+        chapter_parameters(there | {"steps": "many"}, USES)
+    del there["record"]
+    with pytest.raises(InputError, match="'record' has no value: run the cell of parameters first"):
+        chapter_parameters(there, USES)
+
+
+def test_a_history_counts_for_more_than_what_a_name_stands_for_now() -> None:
+    assert chapter_parameters({"In": history({}), "steps": 70}, USES).steps == 5
+    with pytest.raises(InputError, match="'record' has no value"):
+        chapter_parameters({"In": history({}, CELL.replace("record = None\n", "")), "record": None}, USES)
+
+
 def in_file(text: str, **single: Any) -> dict[str, Any]:
     """What papermill makes of `-f` with a file of this text, then of single `-p`."""
     return yaml.safe_load(text) | single
@@ -194,7 +215,16 @@ def test_a_single_value_after_a_shared_file_wins_and_must_be_the_chapter_s_own(c
     assert ask(history(in_file(shared, smoothness=3.0))).smoothness == 3
     with pytest.raises(InputError) as error:
         ask(history(in_file(shared, gamma=0.5)))
-    assert str(error.value) == REFUSED.format("'gamma'")
+    assert str(error.value) == REFUSED.format("'gamma'") + SECOND
+
+
+def test_of_two_shared_files_the_sentence_says_that_one_must_be_made() -> None:
+    """papermill merges them: what the second one adds looks like a single value."""
+    first, second = (yaml.safe_load(text) for text in ("width: 8\nshared: true\n", "steps: 9\nshared: true\n"))
+    assert ask(history(first | second)).steps == 9
+    with pytest.raises(InputError) as error:
+        ask(history(first | {"gamma": 0.5} | second))
+    assert str(error.value) == REFUSED.format("'gamma'") + SECOND
 
 
 @pytest.mark.parametrize("text", ["width: 8\nsteps: 9\n", "width: 8\nsteps: 9\nshared: false\n"])
@@ -322,3 +352,11 @@ def test_papermill_hands_a_chapter_what_the_command_line_says(tmp_path: Path) ->
         "smoothness": 2.0,
         "record": """it's "a".json""",
     }
+
+
+def test_a_tilde_in_the_name_of_a_file_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/users/me")
+    given = {"fixed_file": "~/a.nii.gz", "record": "~/r.json", "steps": 5, "learning_rate": 1, "recipe": "~"}
+    found = vars(chapter_parameters(given, [*given]))
+    assert found == given | {"fixed_file": "/users/me/a.nii.gz", "record": "/users/me/r.json"}
+    assert type(found["learning_rate"]) is int, "as it was written"

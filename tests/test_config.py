@@ -1,5 +1,9 @@
 """Settings: every mistake gets one sentence that names the parameter, what was found and what would be right."""
 
+import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +144,13 @@ def test_what_a_shared_file_has_for_others_is_passed_over_and_said(tmp_path: Pat
     assert read_parameters([file, "moving_file=b"], ["steps", "width"]) == {"steps": 5, "moving_file": "b"}, "a word"
 
 
+def test_of_several_shared_files_each_is_passed_over_where_it_is_for_others(tmp_path: Path, capsys: Any) -> None:
+    one = written(tmp_path / "one.yaml", "steps: 5\nmoving_file: a.nii.gz\nshared: true\n")
+    two = written(tmp_path / "two.yaml", "steps: 7\nscans: null\nshared: true\n")
+    assert read_parameters([one, two], FIELDS) == {"steps": 7}
+    assert capsys.readouterr().out == f"{one}: not used here: moving_file.\n{two}: not used here: scans.\n"
+
+
 def test_a_misspelt_name_is_not_passed_over_even_in_a_shared_file(tmp_path: Path) -> None:
     file = written(tmp_path / "all.yaml", "stepz: 5\nfild: 1\nscans: null\nshared: true\n")
     values = read_parameters([file], FIELDS)
@@ -160,3 +171,79 @@ def test_a_file_that_is_not_shared_is_taken_at_its_word(tmp_path: Path, capsys: 
         file = written(tmp_path / "own.yaml", f"steps: 5\nscans: null\n{ending}")
         assert read_parameters([file], ["steps"]) == {"steps": 5, "scans": None}
     assert capsys.readouterr().out == ""
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("size: " + "[" * 5000, "it is nested too deeply for settings."),
+        ("size: " + "[" * 21 + "]" * 21, "it is nested too deeply for settings."),
+        (BOMB, "references (*name) are not taken here; write the values out."),
+        ("recipe: " + "x" * 100_000, "the file is too large for settings."),
+        ("mirror: !!bool perhaps", "this is not YAML."),
+        ("recipe: 2020-99-99", "this is not YAML."),
+        ("recipe: !!python/object/apply:os.getcwd []", "this is not YAML."),
+        ("1: 2\n", "expected lines of the form 'name: value'."),
+        ("on: 2\n", "expected lines of the form 'name: value'."),
+        ("", "expected lines of the form 'name: value'."),
+    ],
+)
+def test_a_file_that_is_no_settings_is_refused_at_once(tmp_path: Path, text: str, sentence: str) -> None:
+    file = written(tmp_path / "a.yaml", text)
+    with pytest.raises(InputError) as error:
+        read_parameters([file])
+    assert str(error.value) == f"{file}: {sentence}"
+
+
+@pytest.mark.parametrize("word", ["size=" + "[" * 100_000, "steps=" + "9" * 5000, "recipe=!!timestamp x"])
+def test_a_word_of_an_absurd_value_is_refused_in_a_sentence(word: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_parameters([word])
+    assert len(str(error.value)) < 200
+
+
+def test_places_that_are_no_files_of_settings(tmp_path: Path) -> None:
+    for word, sentence in (
+        (str(tmp_path), "cannot be read (Is a directory); this is a folder, name a file in it."),
+        ("x" * 300, "cannot be read (File name too long); give it a shorter name."),
+        ("/dev/zero", "this is a device or a pipe; expected a file."),
+    ):
+        with pytest.raises(InputError) as error:
+            read_parameters([word])
+        assert str(error.value).endswith(f": {sentence}")
+
+
+@pytest.mark.parametrize("name", ["seed", "steps", "batch", "store_pairs", "subjects", "learning_rate"])
+def test_numbers_of_more_digits_than_a_computer_counts_are_refused(name: str) -> None:
+    with pytest.raises(InputError) as error:
+        RunConfig.check({name: 12345678901234567890123})
+    assert str(error.value) == f"Parameter '{name}' is 12345678901234567890123: input should have fewer digits."
+    assert RunConfig.check({"seed": 2**63 - 1}).train.seed == 2**63 - 1
+
+
+def test_what_was_found_is_shown_in_brief() -> None:
+    with pytest.raises(InputError) as error:
+        TrainConfig.check({"steps": "x" * 10_000, "batch": [[[[[1]]]]] * 1000})
+    assert len(str(error.value)) < 400
+
+
+def test_a_tilde_in_a_path_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/users/me")
+    names = ("start", "teacher", "store", "folder", "record", "weights")
+    flat = RunConfig.check({name: f"~/{name}" for name in names}).flat()
+    assert [flat[name] for name in names] == [f"/users/me/{name}" for name in names]
+    assert RunConfig.check({"teacher": "a~b"}).teaching.teacher == "a~b"
+    assert RunConfig.check({"recipe": "~"}).output.recipe == "~", "no path"
+
+
+def test_files_are_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.yaml", "\ufeffrecipe: Größe\n")
+    words = f"from lddr.config import read_parameters; print(ascii(read_parameters([{file!r}])))"
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    result = subprocess.run([sys.executable, "-c", words], env=environment, capture_output=True, text=True, check=True)
+    assert ast.literal_eval(result.stdout) == {"recipe": "Größe"}

@@ -205,7 +205,7 @@ BAD = {
     ),
     "2-D": (lambda p, v: save(p, v[0]), "expected a 3-D volume, found 2-D with shape (9, 11)."),
     "4-D": (lambda p, v: save(p, np.stack([v, v], -1)), "expected a 3-D volume, found 4-D with shape (7, 9, 11, 2)."),
-    "zero size": (lambda p, v: save(p, v[:, :0]), "the volume is empty (shape (0,))."),
+    "zero size": (lambda p, v: save(p, v[:, :0]), "the volume is empty (shape (7, 0, 11))."),
     "flat": (lambda p, v: save(p, 0 * v), "all voxels are 0; expected a scan with contrast."),
     "NaN": (lambda p, v: save(p, nan(v)), "1 of 693 voxels are NaN or infinite; expected finite intensities."),
     "infinite": (lambda p, v: save(p, v / 0), "693 of 693 voxels are NaN or infinite; expected finite intensities."),

@@ -87,7 +87,7 @@ def spoilt(images, config, step, rank, pairs, draw=loop.draw_batch):
 if "SPOILT" in os.environ:
     loop.draw_batch = spoilt
 run.write_record, run.save_model = noting(run.write_record), noting(run.save_model)
-checkpoint.atomic_write = noting(checkpoint.atomic_write)
+checkpoint.atomic_write, checkpoint.save_tensors = noting(checkpoint.atomic_write), noting(checkpoint.save_tensors)
 sys.exit(main(sys.argv[1:]))
 """
 WORDS = ["dataset=simulated_brains", "size=[16, 16, 16]", "subjects=3", "width=2", "device=cpu", "devices=2"]
@@ -115,7 +115,7 @@ def test_two_devices_train_one_model_and_the_first_process_alone_reports(tmp_pat
     assert lines[3:] == ["Next: see a.json and a.safetensors."]
     assert "Starting with 2 processes" in done.stderr
     written = [line.split() for line in (tmp_path / "written.txt").read_text().splitlines()]
-    assert [name for _, name in written] == ["checkpoint.pt", "log.jsonl", "a.safetensors", "a.json"]
+    assert [name for _, name in written] == ["checkpoint.pt", "log.jsonl", "a.json", "a.safetensors"]
     assert len({process for process, _ in written}) == 1
     record = read_record(tmp_path / "a.json")
     assert record.test.pairs == 3

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor, nn
 
+from lddr.cascade import RecursiveCascade
 from lddr.kernels import fused, off
+from lddr.networks import LDR, LightAffine
 from lddr.warping import compose, displacement_with_affine, integrate_velocity, warp, warp_labels, warp_with_affine
 
 sides = st.tuples(*[st.integers(1, 9)] * 3)
@@ -117,6 +119,17 @@ def test_no_displacement_reads_outside_the_image(size, bad) -> None:
     assert (fused.pull(labels[0, 0].numpy(), size, eye, u, eye, fill=-7, nearest=True) == -7).all()
 
 
+@pytest.mark.parametrize("size", [(2, 3, 4), (1, 3, 4), (2, 1, 4), (2, 3, 1), (1, 1, 1)])
+def test_memory_beside_the_image_is_not_even_read(size) -> None:
+    n = int(np.prod(size))
+    memory = torch.full((3 * n,), float("nan"))
+    memory[n : 2 * n] = torch.rand(n)
+    image, field = memory[n : 2 * n].view(1, 1, *size), 9 * torch.randn(1, 3, 20, 5, 5)
+    assert warp(image, field).isfinite().all()
+    leaf = field.requires_grad_()
+    assert torch.autograd.grad(warp(image, leaf).sum(), leaf)[0].isfinite().all()
+
+
 @pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int16, torch.int64])
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_labels_are_those_of_the_definition(kind, mode) -> None:
@@ -153,6 +166,52 @@ def test_gradients_are_those_of_the_definition(function, size, target) -> None:
         defined = gradients(function, inputs, weight)
     for ours, theirs in zip(found, defined, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def affine_inputs(size: tuple[int, int, int], kind: str) -> tuple[Tensor, ...]:
+    """A, b and perhaps a displacement, which all learn; places well inside the cells of a grid."""
+    matrix = torch.eye(3) + torch.diag_embed(draw(0, 2, 3, scale=1e-3))
+    field = {"none": (), "same": [0.1 * draw(2, 2, 3, *size).tanh()], "coarse": [0.1 * draw(3, 2, 3, 3, 2, 4).tanh()]}
+    return tuple(x.requires_grad_() for x in (matrix, 0.4 + 0.1 * draw(1, 2, 3).tanh(), *field[kind]))
+
+
+@pytest.mark.parametrize("kind", ["none", "same", "coarse"])
+def test_gradients_with_an_affine_map_are_those_of_the_definition(kind) -> None:
+    size = (9, 8, 7)
+    image, maps = draw(4, 2, 2, *size).requires_grad_(), affine_inputs(size, kind)
+    by_warp = (lambda *words: warp_with_affine(*words), (image, *maps), draw(5, 2, 2, *size))
+    by_field = (lambda A, b, u=None: displacement_with_affine(A, b, u, size), maps, draw(6, 2, 3, *size))
+    for case in (by_warp, by_field):
+        found = gradients(*case)
+        with off():
+            defined = gradients(*case)
+        for ours, theirs in zip(found, defined, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["none", "same", "coarse"])
+def test_second_derivatives_with_an_affine_map(kind) -> None:
+    size = (6, 5, 7)
+
+    def twice() -> tuple[Tensor, ...]:
+        image, maps = draw(4, 2, 1, *size).requires_grad_(), affine_inputs(size, kind)
+        field = displacement_with_affine(*maps, *[None] * (3 - len(maps)), size)
+        total = warp_with_affine(image, *maps).square().sum() + field.square().sum()
+        first = torch.autograd.grad(total, (image, *maps), create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), (image, *maps))
+
+    for ours, theirs in zip(*both(twice), strict=True):
+        assert theirs.abs().max() > 1
+        torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-3)
+
+
+def test_a_displacement_first_asked_for_without_a_graph_can_still_be_differentiated() -> None:
+    model = RecursiveCascade(LightAffine(4), [LDR(4)])
+    result = model(*torch.rand(2, 1, 1, 16, 16, 16))
+    with torch.no_grad():
+        assert result.displacement.shape == result.affine_flow.shape == (1, 3, 16, 16, 16)
+    result.displacement.square().sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
 
 
 def test_gradients_by_finite_differences() -> None:
@@ -198,6 +257,7 @@ def test_second_derivatives_of_a_field_composed_with_itself() -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_what_the_loops_cannot_do_goes_by_the_definition(counting) -> None:
     image, field = torch.rand(1, 1, 4, 5, 6), torch.rand(1, 3, 4, 5, 6)
     with off():

@@ -11,8 +11,10 @@ import torch
 from scipy import ndimage
 
 from lddr.cli import main as cli
-from lddr.data.liver import SIDES, fold_ids, window
-from lddr.data.registry import load_cohort
+from lddr.data.grid import to_grid
+from lddr.data.liver import SIDES, body, box_centre, cube_affine, fold_ids, window
+from lddr.data.nifti import read_image
+from lddr.data.registry import DATASETS, load_cohort
 from lddr.errors import InputError
 from lddr.infer.evaluate import on_finer_grid
 from lddr.models import load_model, save_model
@@ -125,6 +127,18 @@ def test_what_is_not_there_is_said(tmp_path) -> None:
         load_cohort("liver_mr", "test", tmp_path, size=(1, 1, 1))
     with pytest.raises(InputError, match="none of the subjects"):
         load_cohort("liver_mr", "test", tmp_path)
+
+
+def test_a_whole_scan_is_prepared_as_the_scans_of_the_set_were(tmp_path) -> None:
+    """What a user's scan looks like to the network is what training images looked like."""
+    ids, size = fold_ids("test", 0), (45, 45, 45)
+    write_set(tmp_path, ids)
+    cohort = load_cohort("liver_mr_body", "test", tmp_path, size=size)
+    scan = read_image(tmp_path / "CHAOS_MR_T2SPIR" / f"image_{ids[0]}.nii.gz")
+    grid = cube_affine(scan, box_centre(body(scan.array)), size, SIDES["liver_mr_body"])
+    seen = to_grid(DATASETS["liver_mr_body"].prepare(scan), grid, size)
+    assert np.abs(seen - cohort.images[0, 0].numpy()).mean() < 0.01
+    assert np.abs(seen - 2 * cohort.images[0, 0].numpy()).mean() > 0.05  # as it is without the window
 
 
 @pytest.mark.parametrize("name", ["liver_mr", "liver_mr_body"])

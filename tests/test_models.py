@@ -1,6 +1,8 @@
 """Models: what is saved comes back, and what is not a model is refused with a sentence."""
 
+import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -139,3 +141,108 @@ def test_what_is_no_model_is_refused(tmp_path: Path, write: object) -> None:
         load_model(path)
     expected = "not a model saved by lddr (expected a .safetensors file with its description)."
     assert str(error.value) == f"{path}: {expected}"
+
+
+def rewritten(path: Path, change: object) -> None:
+    """Write a saved model again with something changed, and with the checksum that a careless program would leave."""
+    with safe_open(path, "pt") as file:
+        metadata, weights = dict(file.metadata()), {key: file.get_tensor(key) for key in file.keys()}
+    change(metadata, weights)
+    save_file(weights, path, metadata)
+
+
+def set_about(**values: object) -> object:
+    def change(metadata: dict[str, str], weights: dict[str, torch.Tensor]) -> None:
+        metadata["about"] = json.dumps(json.loads(metadata["about"]) | values)
+        del metadata["sha256"]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            set_about(spacing="two"),
+            "its description is not usable. Parameter 'spacing' is 'two': input should be a valid",
+        ),
+        (set_about(spacing=float("nan")), "Parameter 'spacing' is nan: input should be a finite number."),
+        (set_about(spacing=-1.0), "Parameter 'spacing' is -1.0: input should be greater than 0."),
+        (set_about(fold="first"), "Parameter 'fold' is 'first': input should be a valid integer."),
+        (set_about(dataset=3), "Parameter 'dataset' is 3: input should be a valid string."),
+        (lambda m, _: m.update(about="[1, 2]", sha256=""), "Expected names and values, found [1, 2]."),
+        (lambda m, _: m.update(about="7", sha256=""), "Expected names and values, found 7."),
+        (lambda m, _: m.update(about="{", sha256=""), "not a model saved by lddr"),
+        (lambda m, _: m.update(about="[" * 100_000, sha256=""), "not a model saved by lddr"),
+        (lambda m, _: m.update(model='{"width": 100000}', sha256=""), "Parameter 'width' is 100000: input should be"),
+        (lambda m, _: m.update(model='{"size": [1e9]}', sha256=""), "Parameter 'size"),
+        (lambda m, _: m.update(model="null", sha256=""), "Expected names and values, found None."),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_one_sentence(
+    tmp_path: Path, model: RecursiveCascade, change: object, sentence: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, model, CONFIG, ABOUT)
+    rewritten(path, change)
+    with pytest.raises(InputError) as error:
+        load_model(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path, model: RecursiveCascade, value: float) -> None:
+    path = tmp_path / "model.safetensors"
+    with torch.no_grad():
+        model.dense[1].head.weight[0, 0, 0, 0, 0] = value
+    save_model(path, model, CONFIG, ABOUT)
+    with pytest.raises(InputError, match="some weights are NaN or infinite; train the model again"):
+        load_model(path)
+
+
+def test_no_flipped_bit_of_a_saved_model_is_used(tmp_path: Path, model: RecursiveCascade) -> None:
+    """Wherever it is: in a weight, in the description or in the names."""
+    path = tmp_path / "model.safetensors"
+    save_model(path, model, CONFIG, ABOUT | {"spacing": 2.0})
+    whole = path.read_bytes()
+    places = torch.randint(8 * len(whole), (60,), generator=torch.Generator().manual_seed(0)).tolist()
+    header = 8 * whole.index(b"2.0") + 1
+    for place in [*places, header]:
+        data = bytearray(whole)
+        data[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=re.escape(f"{path}: ")):
+            load_model(path)
+
+
+def test_a_shipped_model_that_changed_is_refused(
+    tmp_path: Path, model: RecursiveCascade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path / "file.safetensors", model, CONFIG, ABOUT)
+    rewritten(tmp_path / "file.safetensors", lambda metadata, _: metadata.pop("sha256"))  # as older ones are
+    content = (tmp_path / "file.safetensors").read_bytes()
+    entry = {"file": "file.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
+    (tmp_path / "manifest.json").write_text(json.dumps({"brains": entry}))
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
+    load_model("brains")
+    (tmp_path / "file.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match="the weights are damaged; copy or download the file again"):
+        load_model("brains")
+    load_model(tmp_path / "file.safetensors")  # an old file by its path has nothing to be compared with
+
+
+def test_names_that_are_no_files_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x" * 300, "a\0b", str(tmp_path), ""):
+        with pytest.raises(InputError, match="neither a file nor a shipped model"):
+            load_model(name)
+    save_model(tmp_path / "m.safetensors", build_model(CONFIG), CONFIG, ABOUT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_model("~/m.safetensors")[1] == CONFIG
+
+    def forbidden(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\); ask its owner"):
+        load_model(tmp_path / "m.safetensors")

@@ -44,12 +44,13 @@ def test_before_and_after_differ_by_the_displacement():
 
 
 def test_lines_come_from_where_the_displacement_says():
-    """Straight lines 8 mm apart, here every 4 voxels of 2 mm, or 9 pixels; moved by one voxel they lie elsewhere."""
-    still, shifted = (section(moved(by=by)).lines for by in ((0, 0, 0), (2, 0, 0)))
-    columns = np.flatnonzero(still.mean(axis=0) > 0.9)
-    assert len(np.unique(np.diff(columns)[np.diff(columns) > 1])) <= 2
+    """Straight lines, 16 across the longest side: here every 4 pixels; moved by half of that, they lie in between."""
+    still, shifted = (section(moved(by=by)).lines for by in ((0, 0, 0), (1, 0, 0)))
+    columns = np.flatnonzero(still.min(axis=0) > 0.5)
+    assert len(columns) == 2 * 16, "each line falls between two pixels"
+    assert set(np.diff(columns)) == {1, 3}
     assert not np.allclose(still, shifted, atol=0.3)
-    assert np.allclose(still[:, 4:], shifted[:, :-4], atol=0.05), "2 voxels are 4 pixels here"
+    assert np.allclose(still[:, 2:], shifted[:, :-2], atol=0.05), "one voxel is 2 pixels here"
 
 
 def colours(path: Path, column: str) -> np.ndarray:

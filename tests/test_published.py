@@ -162,3 +162,106 @@ def test_commands_for_the_tables_appear_with_the_files(tmp_path: Path, monkeypat
     assert "teacher=runs/sliver/teacher_3cas/weights.safetensors" in student.words
     assert student.reads == ("runs/sliver/teacher_3cas/weights.safetensors",)
     assert "couples" in runs["lspig/student_2cas_paper_seed0"].words
+
+
+def change(root: Path, file: str, scan: str, **arrays: np.ndarray | None) -> Path:
+    path = root / "RCN" / file
+    with h5py.File(path, "r+") as store:
+        for name, array in arrays.items():
+            del store[scan][name]
+            if array is not None:
+                store[scan][name] = array
+    return path
+
+
+@pytest.mark.parametrize("stored", [np.uint8, np.int16, np.float32, bool])
+def test_a_mask_of_zero_and_one_is_a_mask_too(tmp_path: Path, stored: type) -> None:
+    write(tmp_path, "sliver_val.h5", ["1", "2"])
+    wanted = load_cohort("sliver", "test", tmp_path, size=SIZE).labels
+    for i, scan in enumerate(("1", "2")):
+        array = wanted[i, 0].numpy().astype(np.uint8 if stored is bool else stored)
+        change(tmp_path, "sliver_val.h5", scan, segmentation=array)
+    assert load_cohort("sliver", "test", tmp_path, size=SIZE).labels.equal(wanted)
+    assert wanted.any()
+
+
+FILLED = np.full(SIZE, 7, np.int16)
+ODD = np.where(np.indices(SIZE)[0] % 2, 300, 0).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "array", "sentence"),
+    [
+        (
+            "sliver",
+            "segmentation",
+            FILLED,
+            "the segmentation of 1 holds 7 to 7; expected the mask of a liver, 0 and 255",
+        ),
+        (
+            "sliver",
+            "segmentation",
+            ODD,
+            "the segmentation of 1 holds 0 to 300; expected the mask of a liver, 0 and 255",
+        ),
+        ("sliver", "segmentation", 0 * ODD, "1 has no segmentation, so nothing can be measured on it; leave it out."),
+        ("sliver", "segmentation", None, "1 has no segmentation, so nothing can be measured on it; leave it out."),
+        ("lpba", "segmentation", ODD, "the segmentation of 1 holds 0 to 300; expected whole numbers from 0 to 255"),
+        ("lpba", "segmentation", -ODD, "the segmentation of 1 holds -300 to 0; expected whole numbers from 0 to 255"),
+        (
+            "lpba",
+            "segmentation",
+            ODD / 600,
+            "the segmentation of 1 holds 0 to 0.5; expected whole numbers from 0 to 255",
+        ),
+        ("sliver", "segmentation", np.full(SIZE, "x", "S1"), "the segmentation of 1 is not made of numbers."),
+        ("sliver", "volume", ODD, "1 has intensities from 0 to 300; expected 0 to 255, as these sets have."),
+        ("sliver", "volume", ODD / 300, "1 has intensities from 0 to 1; expected 0 to 255, as these sets have."),
+        ("sliver", "volume", 0 * ODD, "1 has intensities from 0 to 0; expected 0 to 255, as these sets have."),
+        ("sliver", "volume", np.full(SIZE, np.inf), "the volume of 1 holds NaN or infinite numbers."),
+        ("sliver", "segmentation", FILLED[:4], "1 has 4x16x16 voxels, expected 16x16x16."),
+    ],
+)
+def test_values_that_would_be_changed_in_silence_are_refused(
+    tmp_path: Path, name: str, what: str, array: np.ndarray | None, sentence: str
+) -> None:
+    write(tmp_path, f"{name}_val.h5", ["1", "2"], values=(21,) if name == "lpba" else (255,))
+    path = change(tmp_path, f"{name}_val.h5", "1", **{what: array})
+    with pytest.raises(InputError) as problem:
+        load_cohort(name, "test", tmp_path, size=SIZE)
+    assert str(problem.value).startswith(f"{path}: {sentence}")
+
+
+def test_a_damaged_chunk_is_noticed_if_the_file_has_checksums(tmp_path: Path) -> None:
+    write(tmp_path, "sliver_val.h5", ["1", "2"])
+    path = tmp_path / "RCN" / "sliver_val.h5"
+    with h5py.File(path, "r+") as store:
+        values = store["1"]["volume"][()]
+        del store["1"]["volume"]
+        store["1"].create_dataset("volume", data=values, fletcher32=True, chunks=SIZE)
+    data = bytearray(path.read_bytes())
+    data[data.rfind(values.tobytes()) + 500] ^= 1  # the first is what was deleted
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"sliver_val\.h5: not an HDF5 file, or a damaged one; get it again"):
+        load_cohort("sliver", "test", tmp_path, size=SIZE)
+
+
+def test_a_tilde_in_the_folder_of_the_scans_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "sliver_val.h5", ["1", "2"])
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert load_cohort("sliver", "test", f"~/{tmp_path.name}", size=SIZE).ids == ("1", "2")
+    monkeypatch.setenv("LDDR_DATA", f"~/{tmp_path.name}")
+    assert load_cohort("sliver", "test", size=SIZE).ids == ("1", "2")
+    assert grid.paper_runs()
+
+
+def test_a_split_without_labels_is_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write(tmp_path, "msd_dataset.h5", [f"pancreas/{i:02}" for i in range(HELD_OUT + 2)], labelled=False)
+    write(tmp_path, "youyi_liver.h5", ["a_225"])
+    config = ModelConfig.check({"size": list(SIZE)})
+    save_model(tmp_path / "w.safetensors", build_model(config, 0), config, {"dataset": "sliver", "spacing": 1.0})
+    words = f"--dataset sliver --split validation --root {tmp_path} --model {tmp_path}/w.safetensors"
+    assert main(["evaluate", *words.split(), "--json", str(tmp_path / "r.json")]) == 2
+    said = "lddr: sliver: pancreas/00 has no labels to measure with; choose another split.\n"
+    assert capsys.readouterr().err.endswith(said)
+    assert not (tmp_path / "r.json").exists()

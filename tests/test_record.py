@@ -26,6 +26,7 @@ from lddr.record import (
     Method,
     Record,
     Summary,
+    TrialRecord,
     column,
     commit,
     finite,
@@ -92,6 +93,7 @@ FIGURE = FigureRecord(
     slices={"a": [3, 4]},
     rows=ROWS,
 )
+TRIAL = TrialRecord(**COMMON, what="It was killed, and went on.", counts={"kills": 50, "MB": 1.5}, seconds=3.0)
 
 
 def strictly(path: Path) -> Any:
@@ -103,7 +105,7 @@ def strictly(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-@pytest.mark.parametrize("record", [RECORD, COST, FIGURE], ids=["record", "cost", "figure"])
+@pytest.mark.parametrize("record", [RECORD, COST, FIGURE, TRIAL], ids=["record", "cost", "figure", "trial"])
 def test_what_is_written_comes_back_in_full(tmp_path: Path, record: AnyRecord) -> None:
     path = tmp_path / "deeper" / "a.json"
     write_record(path, record)

@@ -1,7 +1,9 @@
 """From file to file: a model whose answer is known moves scans by known millimetres, on every kind of grid."""
 
 import json
+import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,61 +11,32 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scanners import SHIFT, SIZE, SPACING, bent_map, blob, grid, shift_model, write
 from scipy import ndimage
 
 from lddr.cli.evaluate import command as recorded_command
 from lddr.cli.main import main
 from lddr.data.nifti import read_image, read_labels
+from lddr.errors import InputError
 from lddr.infer.formats import for_itk, for_learn2reg, in_voxels
-from lddr.infer.register import PointMap, register
+from lddr.infer.maps import PointMap
+from lddr.infer.register import register
 from lddr.models import ModelConfig, build_model, load_model, save_model, weights_hash
 from lddr.record import Method, read_record
 
-SIZE, SPACING = [24, 24, 24], 2.0
-SHIFT = np.array([3.0, -2.0, 1.0])  # voxels of the model's grid; 6, -4 and 2 mm along the scan's axes in RAS order
 CODES = {"plain": "RAS", "flipped": "LPS", "turned": "SAR"}
 
 
 @pytest.fixture
 def model(tmp_path):
     """Weights of a network that answers SHIFT to any two images."""
-    config = ModelConfig(affine="light", size=SIZE, width=2)
-    model = build_model(config, seed=0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-        model.affine.head.bias[9:] = torch.tensor(SHIFT)
-    path = tmp_path / "shift.safetensors"
-    save_model(path, model, config, {"spacing": SPACING}, half=False)
-    return path, model
+    return shift_model(tmp_path / "shift.safetensors")
 
 
-def blob(shape, affine, centre):
-    """A bump of 6 mm around a point in space, seen on a grid."""
-    points = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
-    return np.exp(-((points - centre) ** 2).sum(-1) / (2 * 6**2)).astype(np.float32)
-
-
-def grid(codes="RAS", spacing=(1.0, 1.5, 2.5), angle=0.0, shape=(48, 32, 20)):
-    """Shape and affine of a scan whose middle is the origin, turned about the vertical, stored in the order `codes`."""
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag(spacing)
-    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    empty = nib.Nifti1Image(np.zeros(shape, np.uint8), affine)
-    orientation = nib.orientations.axcodes2ornt(codes)
-    stored = empty.as_reoriented(nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), orientation))
-    return stored.shape, stored.affine, turn
-
-
-def write(path, codes="RAS", angle=0.0, centre=(0, 0, 0), **more):
-    shape, affine, turn = grid(codes, angle=angle, **more)
-    nib.save(nib.Nifti1Image(blob(shape, affine, np.array(centre, float)), affine), path)
-    return turn
-
-
-def command(tmp_path, model, *more):
+def command(tmp_path, model, *more, align="centre"):
+    """Register two files; a model that answers SHIFT to everything is asked about the middles of the volumes."""
     words = ["--fixed", tmp_path / "fixed.nii.gz", "--moving", tmp_path / "moving.nii.gz", "--model", model]
+    words += ["--align", align]
     return main(["register", *map(str, [*words, "--out", tmp_path / "out", *more])])
 
 
@@ -108,20 +81,6 @@ def test_labels_go_along_and_keep_their_values(tmp_path, model):
     assert set(np.unique(warped)) == {0, 7}
     both = ((warped == 7) & expected).sum()
     assert 2 * both / ((warped == 7).sum() + expected.sum()) > 0.9
-
-
-def bent_map(tmp_path, codes, angle):
-    """A map with a displacement that differs from place to place, between two different grids."""
-    torch.manual_seed(0)
-    network = build_model(ModelConfig(size=SIZE, width=2))
-    with torch.no_grad():
-        network.dense[0].head.weight.normal_(std=0.3)
-    write(tmp_path / "fixed.nii.gz", codes, angle)
-    write(tmp_path / "moving.nii.gz", "RAS", 0.1, (3, 3, 3), spacing=(1.2, 1.0, 1.4), shape=(44, 48, 40))
-    fixed, moving = read_image(tmp_path / "fixed.nii.gz"), read_image(tmp_path / "moving.nii.gz")
-    mapping = register(fixed, moving, network, SIZE, SPACING)
-    assert np.linalg.norm(mapping.points - mapping.world, axis=-1).std() > 0.1
-    return mapping, fixed, moving
 
 
 @pytest.mark.parametrize(("codes", "angle"), [("RAS", 0.0), ("LPS", 0.3), ("SAR", -0.2)])
@@ -183,7 +142,8 @@ def test_learn2reg_format_is_one_npz(tmp_path, model):
     write(tmp_path / "fixed.nii.gz")
     write(tmp_path / "moving.nii.gz")
     assert command(tmp_path, model[0], "--format", "learn2reg") == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["displacement.npz", "warped.nii.gz"]
+    made = ["displacement.npz", "lddr.json", "quality.png", "warped.nii.gz"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == made
     assert np.load(tmp_path / "out" / "displacement.npz")["arr_0"].shape == (3, 48, 32, 20)
 
 
@@ -211,18 +171,20 @@ def test_labels_that_fill_their_scan_fill_a_finer_grid_over_the_same_box(tmp_pat
     assert not beyond.warp(labels, labels=True).any()
 
 
-def test_results_can_go_where_one_stands_and_nothing_of_an_earlier_run_stays(tmp_path, model, monkeypatch):
+def test_nothing_of_an_earlier_run_stays_and_nothing_of_the_user_goes(tmp_path, model, capsys):
     write(tmp_path / "fixed.nii.gz")
     write(tmp_path / "moving.nii.gz")
     nifti(ONES.astype(np.uint8))(tmp_path / "labels.nii.gz")
-    (tmp_path / "here" / "notes").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "here")
-    words = ["--out", "notes/..", "--moving-labels", tmp_path / "labels.nii.gz", "--format", "learn2reg"]
+    words = ["--moving-labels", tmp_path / "labels.nii.gz", "--format", "learn2reg", "--no-picture"]
     assert command(tmp_path, model[0], *words) == 0
-    made = sorted(p.name for p in (tmp_path / "here").iterdir())
-    assert made == ["displacement.npz", "notes", "warped.nii.gz", "warped_labels.nii.gz"]
-    assert command(tmp_path, model[0], "--out", ".") == 0
-    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["displacement.nii.gz", "notes", "warped.nii.gz"]
+    made = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert made == ["displacement.npz", "lddr.json", "warped.nii.gz", "warped_labels.nii.gz"]
+    assert command(tmp_path, model[0], "--no-picture") == 0
+    made = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert made == ["displacement.nii.gz", "lddr.json", "warped.nii.gz"]
+    (tmp_path / "out" / "notes.txt").touch()
+    assert command(tmp_path, model[0]) == 2
+    assert "holds 'notes.txt', which lddr did not write" in capsys.readouterr().err
 
 
 def test_a_model_that_learnt_from_cut_scans_comes_with_a_warning(tmp_path, model, capsys):
@@ -231,10 +193,10 @@ def test_a_model_that_learnt_from_cut_scans_comes_with_a_warning(tmp_path, model
     assert command(tmp_path, model[0]) == 0
     assert capsys.readouterr().err == ""
     config = ModelConfig(size=SIZE, width=2)
-    save_model(model[0], build_model(config, seed=0), config, {"spacing": SPACING, "dataset": "liver_mr_body"})
+    save_model(model[0], build_model(config, seed=0), config, {"spacing": SPACING, "dataset": "liver_mr"})
     assert command(tmp_path, model[0]) == 0
     error = capsys.readouterr().err
-    assert error.startswith("lddr: warning: this model learnt from scans cut and windowed")
+    assert error.startswith("lddr: warning: this model learnt from scans cut around the liver")
     assert error.count("\n") == 1
 
 
@@ -261,7 +223,7 @@ def test_figures_that_could_not_be_written_are_not_even_made(tmp_path, monkeypat
         (["--adapt", "0"], "--adapt: found '0', expected a whole number from 1 up"),
         (["--repeats", "0"], "--repeats: found '0', expected a whole number from 1 up"),
         (["--repeats", "two"], "--repeats: found 'two', expected a whole number from 1 up"),
-        (["--fold", "2"], "--fold is 2, but hippocampus is not tested in folds; leave it out."),
+        (["--fold", "2"], "The fold is 2, but hippocampus is not tested in folds; leave it out."),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(tmp_path, capsys, words, sentence):
@@ -272,6 +234,124 @@ def test_numbers_that_mean_nothing_are_refused(tmp_path, capsys, words, sentence
         code = left.code
     assert code == 2
     assert sentence in capsys.readouterr().err
+
+
+# What was added to a bare registration.
+
+
+def test_the_alignment_is_printed_and_a_poor_one_is_warned_of(tmp_path, model, capsys):
+    shape, affine, _ = grid()
+    for name, corner in (("fixed", 0), ("moving", 40)):
+        start = affine.copy()
+        start[0, 3] += corner
+        nib.save(nib.Nifti1Image(blob(shape, affine, (4, -3, 2)), start), tmp_path / f"{name}.nii.gz")
+    assert command(tmp_path, model[0], align="foreground") == 0
+    said = capsys.readouterr()
+    assert "what is brighter than the background, by its centre of mass" in said.out
+    assert "(+40.0 mm right, +0.0 front, +0.0 up in scanner coordinates)" in said.out
+    assert said.err == ""
+    assert command(tmp_path, model[0], align="header") == 0  # 40 mm apart, on a grid of 48
+    assert "lddr: warning: the two scans hardly overlap" in capsys.readouterr().err
+
+
+def test_adaptation_is_reported_and_changes_the_answer(tmp_path, model, capsys):
+    write(tmp_path / "fixed.nii.gz")
+    write(tmp_path / "moving.nii.gz", centre=(3, 0, 0))
+    assert command(tmp_path, model[0]) == 0
+    as_it_is = nib.load(tmp_path / "out" / "displacement.nii.gz").get_fdata()
+    assert command(tmp_path, model[0], "--adapt", "3") == 0
+    said = re.search(
+        r"Adapted to this pair in 3 of 3 steps: the loss went from (\S+) to (\S+)\.", capsys.readouterr().out
+    )
+    assert float(said[2]) < float(said[1])
+    adapted = nib.load(tmp_path / "out" / "displacement.nii.gz").get_fdata()
+    assert 0.001 < np.abs(adapted - as_it_is).max() < 3
+
+
+def test_labels_of_both_scans_are_compared(tmp_path, model, capsys):
+    write(tmp_path / "fixed.nii.gz")
+    write(tmp_path / "moving.nii.gz", centre=SHIFT * SPACING)
+    for name in ("fixed", "moving"):
+        image = nib.load(tmp_path / f"{name}.nii.gz")
+        labels = np.where(image.get_fdata() > 0.5, 7, 0).astype(np.uint8)
+        nib.save(nib.Nifti1Image(labels, image.affine), tmp_path / f"{name}_labels.nii.gz")
+    words = ["--moving-labels", tmp_path / "moving_labels.nii.gz", "--fixed-labels", tmp_path / "fixed_labels.nii.gz"]
+    assert command(tmp_path, model[0], *words) == 0
+    said = re.search(r"Dice of 1 labels \(nearest\): (\S+) before, (\S+) after\.", capsys.readouterr().out)
+    inputs = [nib.load(tmp_path / f"{name}_labels.nii.gz").get_fdata() for name in ("fixed", "moving")]
+    warped = nib.load(tmp_path / "out" / "warped_labels.nii.gz").get_fdata()
+    for found, (a, b) in zip(said.groups(), (inputs, (inputs[0], warped)), strict=True):
+        assert float(found) == pytest.approx(
+            2 * ((a == 7) & (b == 7)).sum() / ((a == 7).sum() + (b == 7).sum()), abs=1e-3
+        )
+
+
+@pytest.mark.parametrize("more", [[], ["--fill", "5"]])
+def test_air_of_a_ct_is_not_filled_with_water(tmp_path, model, more):
+    shape, affine, _ = grid()
+    write(tmp_path / "fixed.nii.gz", shape=(60, 44, 30))
+    array = (900 * blob(shape, affine, (0, 0, 0)) - 1024).astype(np.int16)
+    nib.save(nib.Nifti1Image(array, affine), tmp_path / "moving.nii.gz")
+    assert command(tmp_path, model[0], *more) == 0
+    warped = nib.load(tmp_path / "out" / "warped.nii.gz").get_fdata()
+    assert (warped[-2:] == (5 if more else -1024)).all()
+    assert warped.max() > -200
+
+
+def test_a_field_for_itk_is_refused_where_itk_would_read_the_scan_otherwise(tmp_path, model, capsys):
+    write(tmp_path / "fixed.nii.gz")
+    write(tmp_path / "moving.nii.gz")
+    moving = nib.load(tmp_path / "moving.nii.gz")
+    moving.set_sform(None, code=0)
+    moving.set_qform(None, code=0)
+    nib.save(moving, tmp_path / "moving.nii.gz")
+    for words in (["--format", "itk"], ["--field", "grid"]):
+        assert command(tmp_path, model[0], *words) == 2
+        assert "moving.nii.gz: ITK and ANTs would put this scan elsewhere" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    assert command(tmp_path, model[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--field", "grid", "--format", "nifti"], "--field grid is in ITK's format; leave out --format nifti"),
+        (["--fixed-labels", "x.nii.gz"], "--fixed-labels are compared with --moving-labels: give both, or neither."),
+        (["--fill", "inf"], "--fill: found 'inf', expected a finite number"),
+        (["--align", "middle"], "argument --align: invalid choice: 'middle'"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path, model, capsys, words, sentence):
+    write(tmp_path / "fixed.nii.gz")
+    write(tmp_path / "moving.nii.gz")
+    try:
+        code = command(tmp_path, model[0], *words)
+    except SystemExit as left:
+        code = left.code
+    assert code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_an_answer_that_is_not_finite_is_not_written(tmp_path, model):
+    write(tmp_path / "fixed.nii.gz")
+    scan = read_image(tmp_path / "fixed.nii.gz")
+    with torch.no_grad():
+        model[1].affine.head.bias[9] = torch.nan
+    with pytest.raises(InputError, match="The model's displacement is not finite"):
+        register(scan, scan, model[1], SIZE, SPACING)
+
+
+def test_the_one_pass_is_the_chain(tmp_path):
+    """What is computed in float32, voxel by voxel, is what the definition says, link by link."""
+    mapping, _, moving = bent_map(tmp_path, "SAR", 0.3)
+    written = PointMap(mapping.points, mapping.affine)
+    assert np.allclose(mapping.world, written.world)
+    assert np.abs(mapping.vectors() - written.vectors()).max() < 1e-3
+    turn = np.linalg.inv(mapping.affine[:3, :3])
+    assert np.abs(mapping.vectors(turn) - written.vectors(turn)).max() < 1e-3
+    assert np.abs(mapping.warp(moving, fill=-1) - written.warp(moving, fill=-1)).max() < 1e-3
+    labels = replace(moving, array=(9 * (moving.array > 0.2)).astype(np.int16))
+    assert (mapping.warp(labels, True) != written.warp(labels, True)).mean() < 1e-3
 
 
 def case(name, change, sentence):
@@ -323,7 +403,7 @@ ONES = np.ones((48, 32, 20), np.float32)
         case(
             "output is a file",
             lambda t: (t / "out").write_text("in the way"),
-            "{t}/out: cannot be written, since {t}/out is no folder to write in.",
+            "{t}/out: this is a file; choose a new folder for the results.",
         ),
         case(
             "far too large",

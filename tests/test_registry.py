@@ -8,7 +8,7 @@ import pytest
 from lddr.data import published
 from lddr.data.hippocampus import split_ids
 from lddr.data.liver import fold_ids
-from lddr.data.registry import DATASETS, data_set, load_cohort, share_subjects
+from lddr.data.registry import DATASETS, data_set, fold_of, load_cohort, share_subjects
 from lddr.errors import InputError
 from lddr.train.config import DataConfig
 
@@ -111,6 +111,16 @@ def test_another_name_is_answered_with_the_one_that_was_meant() -> None:
     with pytest.raises(InputError) as error:
         data_set("zzz")
     assert str(error.value) == f"There is no data set 'zzz': the known ones are {', '.join(sorted(DATASETS))}."
+
+
+def test_a_fold_is_the_one_that_was_asked_for_and_only_of_a_set_tested_in_folds() -> None:
+    assert [fold_of("liver_mr", fold) for fold in (None, 0, 3)] == [0, 0, 3]
+    assert [fold_of("liver_mr", fold, default=2) for fold in (None, 0)] == [2, 0]
+    assert fold_of("hippocampus", None, default=2) is None
+    with pytest.raises(InputError, match="The fold is 0, but hippocampus is not tested in folds; leave it out."):
+        fold_of("hippocampus", 0)
+    with pytest.raises(InputError, match="did you mean 'liver_mr'?"):
+        fold_of("liver_mri", None)
 
 
 def test_two_sets_share_subjects_only_in_one_folder_and_in_folds() -> None:

@@ -1,40 +1,22 @@
 """The report: every verdict follows its rule, numbers are those of the records, and a missing record is said."""
 
 import re
-from collections.abc import Callable, Sequence
 
+import build
 import numpy as np
+import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
+from synthetic import ALDK, LDR, MACHINE, MADE, RCN, of, record
 
 from lddr.errors import InputError
-from lddr.infer.evaluate import summarise
-from lddr.record import CostRecord, FigureRecord, Machine, Method, Provenance, Record, write_record
-from study import claims, records, report
+from lddr.record import CostRecord, FigureRecord
+from study import claims, overview, records, report
 from study.methods import in_words
 from study.minutes import minutes
+from study.tables import sources
 
-ORGAN = {1: "organ"}
-PLAIN_MACHINE = Machine(cpu="a CPU", cores=2, threads=1, gpu=None, system="Linux x86_64", python="3.11", torch="2.4")
-MADE = {"command": "lddr train", "commit": "abc", "machine": PLAIN_MACHINE, "date": "2026-01-02T03:04:05+00:00"}
-LDR = Method(network="ldr", affine="light", width=16, levels=6, cascades=1, size=[48, 64, 48], objective="none", seed=0)
-ALDK = LDR.model_copy(update={"objective": "paper"})
-RCN = LDR.model_copy(update={"network": "vtn", "levels": 4})
 BASE = np.linspace(0.5, 0.8, 30)
-
-
-def of(method: Method, **more: object) -> Method:
-    return method.model_copy(update=more)
-
-
-def record(method: Method, dice: Sequence[float], seconds: float = 1.0, **more: object) -> Record:
-    rows = [
-        {"moving": str(i), "fixed": str(i + 1), "dice": d, "jaccard": d - 0.1, "dice_initial": 0.1, "dice_1": d}
-        | {"folding_percent": 0.0, "jacobian_std": 0.1, "seconds": seconds}
-        for i, d in enumerate(map(float, dice))
-    ]
-    about = {"dataset": "hippocampus", "split": {"test": len(rows) + 1}, "pair_list": "ring"}
-    return Record(**{**MADE, **about, "method": method, "test": summarise(rows, ORGAN), "rows": rows, **more})
 
 
 def costs(networks: dict[str, dict[str, object]], **more: object) -> CostRecord:
@@ -46,16 +28,6 @@ def figure(**more: object) -> FigureRecord:
     about = {"dataset": "hippocampus", "split": {"test": 2}, "pair_list": "ring", "size": [48] * 3, "plane": "axial"}
     about |= {"drawn_on": [48] * 3, "labels": "linear", "models": {}, "figures": [], "rule": "", "shown": []}
     return FigureRecord(**{**MADE, **about, "slices": {}, "rows": [{"dice": 0.5}], **more})
-
-
-Put = Callable[[str, Provenance], None]
-
-
-@pytest.fixture
-def put(tmp_path, monkeypatch) -> Put:
-    """A folder of records of our own, and the way to put one there."""
-    monkeypatch.setattr(records, "RECORDS", tmp_path)
-    return lambda name, content: write_record(tmp_path / f"{name}.json", content)
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.036, "reproduced"), (0.01, "partly"), (-0.01, "not reproduced")])
@@ -228,7 +200,7 @@ def test_an_unknown_marker_gets_a_sentence() -> None:
 
 
 def test_what_a_record_says_cannot_change_the_page(put) -> None:
-    machine = PLAIN_MACHINE.model_copy(update={"cpu": "<b>fast</b> | *very* [x](y) `z`", "system": "A & B"})
+    machine = MACHINE.model_copy(update={"cpu": "<b>fast</b> | *very* [x](y) `z`", "system": "A & B"})
     evil = "lddr train 'a<script>b' \"it's $x\" 'one\n```\n<b>two</b>'"
     put("hippocampus/student", record(LDR, BASE, machine=machine, command=evil))
     put("hippocampus/figure2", figure(machine=machine))
@@ -258,3 +230,50 @@ def test_a_deleted_record_leaves_a_hole_and_not_an_error(put, tmp_path) -> None:
     assert "hippocampus MR, 1 cascade: not measured yet" in claims.claim_6().measured
     assert "# student_1cas_paper" not in report.commands_of("hippocampus")
     assert "# no records yet" in report.commands_of("liver_mr")
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_a_file_that_is_no_record_is_left_out_with_a_warning_and_the_build_fails(put, tmp_path, monkeypatch) -> None:
+    put("hippocampus/sound", record(LDR, BASE))
+    put("cost/cost_cpu_1", costs({}))
+    whole = (tmp_path / "hippocampus" / "sound.json").read_text()
+    bad = [tmp_path / "hippocampus" / name for name in ("short.json", "other.json", "figure2.json")]
+    for path, text in zip(bad, (whole[:-200], "{}", "\0"), strict=True):
+        path.write_text(text)
+    monkeypatch.setattr(records, "broken", {})
+    with pytest.warns(UserWarning, match=r"left out: .*short\.json: not a record of schema version"):
+        page = report.fill("<!-- report: commands hippocampus -->\n<!-- report: machines -->")
+    assert page.count("# sound: under 1 min") == 1
+    assert not [path.stem for path in bad if path.stem in page]
+    assert sorted(records.broken) == sorted(bad)
+    for name in ("fill_pages", "call"):
+        monkeypatch.setattr(build, name, lambda *_: None)
+    for name in ("rmtree", "copytree"):
+        monkeypatch.setattr(build.shutil, name, lambda *_, **__: None)
+    with pytest.raises(SystemExit) as left:
+        build.render()
+    assert str(left.value).splitlines()[0] == "failed: these records were left out; make them again:"
+    assert all(str(path) in str(left.value) for path in bad)
+    monkeypatch.setattr(records, "broken", {})
+    build.render()
+
+
+def test_a_processor_with_a_script_in_its_name_is_only_a_name(put) -> None:
+    machine = MACHINE.model_copy(update={"cpu": "<script>alert(1)</script>"})
+    put("cost/cost_cpu_1", costs({}, machine=machine))
+    shown = overview.overview_page(pd.DataFrame({"a": ["b"]}, index=["c"])).data
+    assert "&lt;script&gt;alert(1)" in shown
+    assert "<script>alert" not in shown
+    assert "<script>alert" not in MarkdownIt().enable("table").render(report.machines())
+
+
+def test_a_date_and_a_command_with_html_in_them_stay_text(put) -> None:
+    put("hippocampus/student", record(LDR, BASE, date="<b>2026", command="````"))
+    put("cost/cost_cpu_1", costs({}))
+    page = f"{report.commands_of('hippocampus')}\n\n{report.machines()}"
+    tokens = MarkdownIt().enable("table").parse(page)
+    assert tokens[0].type == "fence"
+    assert "<b>" in tokens[0].content
+    assert "<b>" not in MarkdownIt().enable("table").render(report.machines())
+    assert "&lt;b&gt;2026" in sources("hippocampus")
+    assert "<b>2026" not in sources("hippocampus")

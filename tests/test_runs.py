@@ -186,7 +186,7 @@ def test_a_store_is_made_on_the_way_and_gives_a_reproducible_run(tmp_path, teach
         (["noise.yaml"], "noise.yaml: this is not YAML."),
         (["start=TEACHER"], "this is another network than the settings describe (network='vtn'"),
         (["stepz=3"], "There is no parameter 'stepz': did you mean 'steps'?"),
-        (["none.yaml"], "none.yaml: cannot be read (No such file or directory)."),
+        (["none.yaml"], "none.yaml: there is no such file."),
         (["objective=["], "objective=[: this is not YAML."),
         (["list.yaml"], "list.yaml: expected lines of the form 'name: value'."),
     ],

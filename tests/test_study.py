@@ -162,7 +162,8 @@ def test_names_are_unique(everything: Runs) -> None:
 
 def test_every_record_of_the_book_has_a_command() -> None:
     recorded = {f"{file.parent.name}/{file.stem}" for file in RECORDS.glob("*/*.json")}
-    assert recorded <= set(grid.commands())
+    trials = {name for name in recorded if name.startswith("reliability/")}  # by tests, which `make test-long` runs
+    assert recorded - trials <= set(grid.commands())
 
 
 def test_a_family_is_one_run_with_other_seeds_and_folds(everything: Runs) -> None:
@@ -254,7 +255,7 @@ def test_it_lists_from_any_folder_and_says_which_names_there_are(tmp_path: Path)
     assert "# hippocampus/student_1cas_none: 87 min\npapermill notebooks/06_student.ipynb" in listed.stdout
     words = [sys.executable, "-m", "study", "--run", "students"]
     refused = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-    assert refused.returncode
+    assert refused.returncode == 2
     assert refused.stderr == "There is no run named students; 'python -m study' lists them.\n"
 
 

@@ -1,13 +1,20 @@
 """Stored displacements are the teacher's own, survive interruption, and are refused where they do not belong."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import torch
 
 from lddr.data.cohort import Cohort
 from lddr.errors import InputError
+from lddr.files import locked
 from lddr.models import ModelConfig, build_model
 from lddr.train import teacher as teacher_module
 from lddr.train.config import DistillConfig, TrainConfig
@@ -144,3 +151,131 @@ def test_the_networks_of_a_distillation_follow_the_images_to_their_device():
     model = build_model(ModelConfig(network="ldr", affine="light", cascades=1, width=2, size=[16, 16, 16]), seed=0)
     images, ids = torch.zeros(2, 1, 16, 16, 16, device="meta"), torch.tensor([0, 1])
     assert on_the_fly(model)(Batch(images, images, ids, ids)).device.type == "meta"
+
+
+def contents(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+DIES = """
+import os, signal, sys
+import h5py
+from pathlib import Path
+from lddr.train import teacher
+from test_teacher import PAIRS, cohort, make_teacher
+
+moment, path = sys.argv[1:]
+if moment == "while the store is made":
+    create = h5py.Group.create_dataset
+    def die(*words, **more):
+        create(*words, **more)
+        os.kill(os.getpid(), signal.SIGKILL)
+    h5py.Group.create_dataset = die
+elif moment == "while displacements are written":
+    flush, calls = h5py.File.flush, []
+    def die(store):
+        calls.append(1)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        flush(store)
+    h5py.File.flush = die
+else:
+    teacher.flush = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+teacher.extract(make_teacher(), cohort(), PAIRS, path, batch=1, progress=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment", ["while the store is made", "while displacements are written", "before it takes its name"]
+)
+def test_a_killed_extraction_goes_on_to_the_same_store(tmp_path, moment):
+    path = tmp_path / "killed" / "store.h5"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    child = subprocess.run([sys.executable, "-c", DIES, moment, str(path)], env=environment, timeout=300, check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert not path.exists()
+    for store in (path, tmp_path / "store.h5"):
+        extract(make_teacher(), cohort(), PAIRS, store, batch=1, progress=False)
+    assert contents(path.parent) == ["store.h5"]
+    with h5py.File(path) as killed, h5py.File(tmp_path / "store.h5") as whole:
+        assert sorted(killed) == sorted(whole)
+        for name in whole:
+            assert (killed[name][:] == whole[name][:]).all(), name
+
+
+def test_a_disk_without_room_for_the_store_is_one_sentence_at_the_start(tmp_path, small_disk, capfd):
+    """HDF5 itself would write on, say so a hundred times at the end, and crash."""
+    path = tmp_path / "store.h5"
+    with small_disk(100_000), pytest.raises(InputError, match=r"store\.h5.*: cannot be written \(File too large\)"):
+        extract(make_teacher(), cohort(), PAIRS, path, progress=False)
+    assert contents(tmp_path) == []
+    extract(make_teacher(), cohort(), PAIRS, path, progress=False)
+    assert contents(tmp_path) == ["store.h5"]
+    with h5py.File(path) as store:  # all room was taken at the start, in one piece
+        assert store["displacement"].id.get_offset() + store["displacement"].nbytes <= path.stat().st_size
+    assert "file write failed" not in capfd.readouterr().err
+
+
+def test_two_extractions_into_one_store_are_not_mixed_and_a_finished_one_is_only_read(tmp_path):
+    path = tmp_path / "store.h5"
+    with locked(tmp_path / ".store.h5.lddr.lock", "extracting store.h5"):
+        with pytest.raises(InputError, match=r"process \d+ on .* is extracting store\.h5 here; wait for it"):
+            extract(make_teacher(), cohort(), PAIRS, path, progress=False)
+    extract(make_teacher(), cohort(), PAIRS, path, progress=False)
+    with locked(tmp_path / ".store.h5.lddr.lock", "extracting store.h5"):  # as where nobody may write
+        extract(make_teacher(), cohort(), PAIRS, path, progress=False)
+
+
+def test_a_store_where_nothing_can_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        extract(make_teacher(), cohort(), PAIRS, tmp_path / "file" / "store.h5", progress=False)
+
+
+def test_a_store_without_its_arrays_or_with_some_of_other_shapes_is_no_store(tmp_path):
+    data, model, path = cohort(), make_teacher(), tmp_path / "store.h5"
+    sentence = f"{re.escape(str(path))}: not a store of displacements, or a damaged one; delete it, extract again"
+    extract(model, data, PAIRS, path, progress=False)
+    whole = path.read_bytes()
+    for name in ("pairs", "done", "checksum", "displacement"):
+        for put in (lambda _: None, lambda values: values[:-1], lambda values: values[0]):
+            path.write_bytes(whole)
+            with h5py.File(path, "r+") as store:
+                values = put(store[name][()])
+                del store[name]
+                if values is not None:
+                    store[name] = values
+            for use in (lambda: StoredTeacher(path, model, data), lambda: extract(model, data, PAIRS, path)):
+                with pytest.raises(InputError, match=sentence):
+                    use()
+    path.write_bytes(whole)
+    with h5py.File(path, "r+") as store:
+        store["done"][1] = 0
+    with pytest.raises(InputError, match=sentence):
+        StoredTeacher(path, model, data)
+    path.write_bytes(whole)
+    with h5py.File(path, "r+") as store:
+        store.attrs["teacher"] = np.arange(3)
+    with pytest.raises(InputError, match="were made with another teacher"):
+        StoredTeacher(path, model, data)
+
+
+def test_what_was_damaged_in_an_unfinished_store_is_computed_again(tmp_path, monkeypatch):
+    data, model, path, part = cohort(), make_teacher(), tmp_path / "store.h5", tmp_path / "store.h5.part"
+    extract(model, data, PAIRS, path, progress=False)
+    wanted = StoredTeacher(path, model, data)(ask(data, PAIRS))
+    path.rename(part)
+    with h5py.File(part, "r+") as store:
+        store["done"][4] = 0
+        store["displacement"][1, 2, 3, 3, 3] += 1
+    asked, teach = [], on_the_fly(model)
+
+    def counting(batch):
+        asked.extend(batch.moving_ids.tolist())
+        return teach(batch)
+
+    monkeypatch.setattr(teacher_module, "on_the_fly", lambda _: counting)
+    extract(model, data, PAIRS, path, progress=False)
+    assert asked == [PAIRS[1][0], PAIRS[4][0]]
+    assert torch.allclose(StoredTeacher(path, model, data)(ask(data, PAIRS)), wanted, atol=1e-3)  # in other batches

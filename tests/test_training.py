@@ -5,9 +5,12 @@ import json
 import math
 import os
 import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,12 @@ from torch import Tensor
 
 from lddr.cascade import RecursiveCascade
 from lddr.errors import DivergedError, InputError
+from lddr.files import locked
 from lddr.losses import corrcoef, orthogonality, smoothness, volume_change
 from lddr.metrics import regularity
 from lddr.models import build_model
 from lddr.objective import LossWeights, reconstruction_loss
+from lddr.train.checkpoint import is_first_process, one_writer
 from lddr.train.config import TrainConfig
 from lddr.train.loop import fit, learning_rate
 from lddr.train.sampling import draw_batch, random_pairs
@@ -195,6 +200,7 @@ def test_training_on_ellipsoids_raises_similarity_and_hardly_folds() -> None:
 
 CHILD = """
 import os, signal, sys
+from collections.abc import Callable
 from pathlib import Path
 import torch
 from lddr.train.loop import fit
@@ -204,11 +210,12 @@ folder, moment = sys.argv[1:]
 torch.set_num_threads(1)
 save, validations = torch.save, 0
 
-def save_or_die(state, path):
+def save_or_die(state, file):
     if moment == "while it writes" and state["step"] == 15:
-        Path(path).write_bytes(b"half a checkpoint")
+        file.write(b"half a checkpoint")
+        file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
-    save(state, path)
+    save(state, file)
 
 def validate_or_die(model):
     global validations
@@ -261,7 +268,7 @@ def test_the_log_on_disk_is_the_one_returned_and_no_row_comes_twice(uninterrupte
     assert rows == log
     assert [r["step"] for r in rows if "loss" in r] == list(range(2, 25, 2))
     assert [r["step"] for r in rows if "validation_dice" in r] == list(range(4, 25, 4))
-    assert not list(folder.glob("*.part"))
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "log.jsonl"]
 
 
 def test_a_finished_run_is_not_run_again(uninterrupted: Any) -> None:
@@ -300,10 +307,149 @@ def test_another_model_start_or_set_of_images_is_refused(uninterrupted: Any, cha
         fit(model, images, SHORT_RUN, folder=folder, progress=False)
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.pt").write_bytes(b"half a checkpoint")
-    with pytest.raises(InputError, match=r"checkpoint\.pt: the checkpoint is damaged"):
+def copied(folder: Path, target: Path) -> dict[str, Any]:
+    """Copy the folder of a run; gives what its checkpoint holds."""
+    shutil.copytree(folder, target)
+    return torch.load(target / "checkpoint.pt", weights_only=True)
+
+
+def test_a_log_that_a_kill_cut_short_comes_back_with_the_checkpoint(uninterrupted: Any, tmp_path: Path) -> None:
+    _, log, folder = uninterrupted
+    whole = (folder / "log.jsonl").read_text()
+    for left in (None, "", whole[: len(whole) // 2]):
+        copied(folder, target := tmp_path / f"run{left and len(left)}")
+        (target / "log.jsonl").unlink()
+        if left is not None:
+            (target / "log.jsonl").write_text(left)
+        assert fit(small_model(), ellipsoids(), SHORT_RUN, folder=target, validate=nearness, progress=False) == log
+        assert (target / "log.jsonl").read_text() == whole
+
+
+def without(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda state: state.pop(name)
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no model": without("model"),
+    "no optimizer": without("optimizer"),
+    "no log": without("log"),
+    "no identity": without("identity"),
+    "weights of another model": lambda state: state.update(model={"a": torch.zeros(1)}),
+    "best weights of another model": lambda state: state.update(best={"a": torch.zeros(1)}),
+    "model is a list": lambda state: state.update(model=[1, 2]),
+    "optimizer is a number": lambda state: state.update(optimizer=7),
+    "step is a word": lambda state: state.update(step="7"),
+    "step is nothing": lambda state: state.update(step=None),
+    "log of words": lambda state: state.update(log=["a", "b"]),
+    "log without steps": lambda state: state.update(log=[{"loss": 1.0}]),
+    "identity is a number": lambda state: state.update(identity=7),
+    "empty": lambda state: state.clear(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_checkpoint_with_missing_or_wrong_parts_is_one_sentence(uninterrupted: Any, tmp_path: Path, damage) -> None:
+    state = copied(uninterrupted[2], tmp_path / "run")
+    damage(state)
+    torch.save(state, tmp_path / "run" / "checkpoint.pt")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(InputError, match=r"checkpoint\.pt: (the checkpoint is damaged|this is no checkpoint)"):
+        fit(small_model(), ellipsoids(), SHORT_RUN, folder=tmp_path / "run", progress=False)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"half a checkpoint", b"", "list", "cut", "bit"])
+def test_a_damaged_checkpoint_is_named(uninterrupted: Any, tmp_path: Path, content: bytes | str) -> None:
+    """Also one in which a single bit of a weight has changed: `torch.load` would read it."""
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = copied(uninterrupted[2], tmp_path / "run")
+    whole = bytearray(path.read_bytes())
+    if content == "list":
+        torch.save([1, 2], path)
+    elif content == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif content == "bit":
+        name = max(state["model"], key=lambda name: state["model"][name].numel())
+        whole[whole.index(state["model"][name].numpy().tobytes()) + 7] ^= 1
+        path.write_bytes(whole)
+        assert not same(torch.load(path, weights_only=True)["model"], state["model"])
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"checkpoint\.pt: (the checkpoint is damaged|this is no checkpoint)"):
+        fit(small_model(), ellipsoids(), SHORT_RUN, folder=tmp_path / "run", progress=False)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").mkdir()
+    with pytest.raises(InputError, match=r"checkpoint\.pt: cannot be read \(Is a directory\)"):
         fit(small_model(), ellipsoids(), SHORT_RUN, folder=tmp_path, progress=False)
+
+
+def test_a_disk_that_is_full_stops_with_a_sentence_and_the_run_goes_on_later(
+    uninterrupted: Any, tmp_path: Path, small_disk: Any
+) -> None:
+    expected, log, _ = uninterrupted
+    fit(small_model(), ellipsoids(), changed(steps=5), folder=tmp_path / "short", progress=False)
+    room = (tmp_path / "short" / "checkpoint.pt").stat().st_size
+
+    def fill(model: RecursiveCascade) -> dict[str, float]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # at step 8: the checkpoint of step 10 finds no room
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room // 2, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return nearness(model)
+
+    calls, folder = 0, tmp_path / "run"
+    with (
+        small_disk(10 * room),
+        pytest.raises(InputError, match=r"checkpoint\.pt: cannot be written \(File too"),
+    ):
+        fit(small_model(), ellipsoids(), SHORT_RUN, folder=folder, validate=fill, progress=False)
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "log.jsonl"]
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["step"] == 5
+    model = small_model()
+    found = fit(model, ellipsoids(), SHORT_RUN, folder=folder, validate=nearness, progress=False)
+    assert without_seconds(found) == without_seconds(log)
+    assert same(weights(model), expected)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "first"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "2", "LOCAL_RANK": "0"}, False),  # the first of its machine, but not of all
+        ({"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, False),  # started by Fabric, in a job of one task
+        ({"SLURM_PROCID": "3"}, False),  # started by srun
+    ],
+)
+def test_one_of_several_processes_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: dict[str, str], first: bool
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ranks.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() == first
+    with one_writer(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lddr.lock").exists() == first
+
+
+def test_two_runs_in_one_folder_are_not_mixed(tmp_path: Path) -> None:
+    with locked(tmp_path / ".lddr.lock", "training"):
+        with pytest.raises(InputError, match=f"{tmp_path}: process {os.getpid()} on .* is training here; wait for it"):
+            fit(small_model(), ellipsoids(), SHORT_RUN, folder=tmp_path, progress=False)
+    fit(small_model(), ellipsoids(), changed(steps=1), folder=tmp_path, progress=False)
+
+
+def test_an_interrupted_run_lets_go_of_its_folder(tmp_path: Path) -> None:
+    def stop(_: RecursiveCascade) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:  # which a notebook keeps, with all that it refers to
+        fit(small_model(), ellipsoids(), SHORT_RUN, folder=tmp_path, validate=stop, progress=False)
+    fit(small_model(), ellipsoids(), SHORT_RUN, folder=tmp_path, validate=nearness, progress=False)
+    assert caught.tb is not None
 
 
 def test_the_weights_with_the_best_validation_are_given_back() -> None:

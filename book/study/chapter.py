@@ -1,10 +1,12 @@
 """The parameters of a chapter.
 
 A chapter declares its parameters as literals in the cell tagged `parameters`. papermill puts what it is given, values
-of a YAML file (`-f`) and single ones (`-p name value`), into a cell after it. `chapter_parameters` collects both.
+of a YAML file (`-f`) and single ones (`-p name value`), into a cell after it. `chapter_parameters` collects both from
+the cells that have run; where the kernel keeps none, it takes the values as they stand.
 
 A file that serves several chapters may hold names that one of them does not use. It says so in its last line,
-`shared: true`; then those names are passed over, with a word about it. All others must be the chapter's own.
+`shared: true`; then those names are passed over, with a word about it. All others must be the chapter's own. papermill
+hands all of it over as one list of names, so only the first of several such files is known to end there.
 """
 
 import ast
@@ -14,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from lddr.config import Config, unknown_name
+from lddr.config import Config, UserPath, unknown_name
 from lddr.errors import InputError
 from lddr.train.config import FIELDS, PARTS, RunConfig, pick
 
@@ -24,15 +26,19 @@ Part = TypeVar("Part", bound=Config)
 class ChapterConfig(Config):
     """Parameters that only chapters have: which model and which subjects are shown, files of one's own."""
 
-    model: str = Field("simulated_brains", description="a shipped model's name, or a .safetensors file")
+    model: UserPath = Field("simulated_brains", description="a shipped model's name, or a .safetensors file")
     moving: int = Field(0, ge=0, description="index of the moving subject in the test split")
     fixed: int = Field(1, ge=0, description="index of the fixed subject in the test split")
-    fixed_file: str | None = Field(None, description="NIfTI file of the scan that stays; null: a simulated one")
-    moving_file: str | None = Field(None, description="NIfTI file of the scan that is warped; null: a simulated one")
-    fixed_labels_file: str | None = Field(None, description="labels of the scan that stays, to measure with")
-    moving_labels_file: str | None = Field(None, description="labels of the scan that is warped, warped along")
-    scans: str | None = Field(None, description="folder of NIfTI scans to fine-tune on; null: simulated ones")
-    out: str | None = Field(None, description="folder for what a chapter writes; null: a temporary one, or nothing")
+    fixed_file: UserPath | None = Field(None, description="NIfTI file of the scan that stays; null: a simulated one")
+    moving_file: UserPath | None = Field(
+        None, description="NIfTI file of the scan that is warped; null: a simulated one"
+    )
+    fixed_labels_file: UserPath | None = Field(None, description="labels of the scan that stays, to measure with")
+    moving_labels_file: UserPath | None = Field(None, description="labels of the scan that is warped, warped along")
+    scans: UserPath | None = Field(None, description="folder of NIfTI scans to fine-tune on; null: simulated ones")
+    out: UserPath | None = Field(
+        None, description="folder for what a chapter writes; null: a temporary one, or nothing"
+    )
 
 
 # Name -> the part that checks it.
@@ -112,15 +118,15 @@ def chapter_parameters(namespace: Mapping[str, Any], uses: Sequence[str]) -> Par
     """Collect and check the parameters of a chapter.
 
     Args:
-        namespace: `globals()` of the notebook, after the `parameters` cell.
+        namespace: `globals()` of the notebook, after the `parameters` cell. Where `In`, the cells so far, holds no
+            values, as in a kernel without a history or in a plain script, those of the names in `uses` are taken.
         uses: the names in that cell: what the chapter uses.
 
     Raises:
         InputError: an unknown name, one that this chapter does not use, a wrong type or a value out of range.
     """
-    if "In" not in namespace:
-        raise InputError("The parameters of a chapter are read from the cells that ran before: run this in a notebook.")
-    values, injected = given_values(namespace["In"], uses)
+    values, injected = given_values(namespace.get("In", ()), uses)
+    values = values or {name: namespace[name] for name in uses if name in namespace}
     shared = values.pop("shared", False)
     from_file = set(injected[: injected.index("shared")]) if shared and "shared" in injected else set()
     others = [name for name in values if name not in uses]
@@ -128,9 +134,10 @@ def chapter_parameters(namespace: Mapping[str, Any], uses: Sequence[str]) -> Par
     if unknown:
         raise InputError(" ".join(unknown))
     if refused := [name for name in others if name not in from_file]:
+        second = " Make one of two such files: names of a second one look like those of -p." if from_file else ""
         raise InputError(
             f"This chapter does not use {' and '.join(repr(name) for name in refused)}; it uses {', '.join(uses)}. "
-            "A YAML file may hold parameters of other chapters if its last line is 'shared: true'."
+            f"A YAML file may hold parameters of other chapters if its last line is 'shared: true'.{second}"
         )
     if others:
         print(f"Not used in this chapter: {', '.join(others)}.")
@@ -138,5 +145,6 @@ def chapter_parameters(namespace: Mapping[str, Any], uses: Sequence[str]) -> Par
         raise InputError(f"The parameter '{missing[0]}' has no value: run the cell of parameters first.")
     parts: list[type[Config]] = [*PARTS.values(), ChapterConfig]
     for part in parts:
-        part.check(pick(part, values))
+        texts = {name for name, value in values.items() if isinstance(value, str)}
+        values |= part.check(pick(part, values)).model_dump(include=texts)  # a ~ in the name of a file is written out
     return Parameters(**{name: values[name] for name in uses})

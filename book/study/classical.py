@@ -8,13 +8,12 @@ pair's hold the loading of the tool's library as well. Reading scans and measuri
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lddr.cli.options import at_least
+from lddr.cli.options import at_least, sentence_on_mistake
 from lddr.data.cohort import evaluation_pairs
-from lddr.data.registry import data_set, load_cohort
+from lddr.data.registry import fold_of, load_cohort
 from lddr.errors import InputError
 from lddr.files import require_writable
 from lddr.infer.classical import TOOLS
@@ -30,7 +29,7 @@ SETTINGS = {  # in words, for the record
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
-    """Read the options."""
+    """Read the options; a mistake in one is an `InputError`, or ends the program with its usage."""
     parser = argparse.ArgumentParser("python -m study.classical", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--dataset", default="hippocampus")
     parser.add_argument("--tool", choices=TOOLS, help="only this one")
@@ -41,14 +40,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=at_least(16), help="voxels a side of the grid; the data set's own if left out")
     parser.add_argument("--out", type=Path, default=RECORDS, help="folder of the records")
     options = parser.parse_args(words)
-    try:
-        folds = data_set(options.dataset).folds
-    except InputError as error:
-        parser.error(f"--dataset: {error}")
-    if folds:
-        options.fold = options.fold or 0
-    elif options.fold is not None:
-        parser.error(f"--fold is {options.fold}, but {options.dataset} is not tested in folds; leave it out")
+    options.fold = fold_of(options.dataset, options.fold)
     return options
 
 
@@ -103,10 +95,8 @@ def make(options: argparse.Namespace) -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, and write the records."""
-    try:
+    with sentence_on_mistake():
         make(parse(words))
-    except InputError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

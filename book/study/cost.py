@@ -9,14 +9,13 @@ Run it on an idle machine. Each run writes `cost_cpu_1.json`, named after its th
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lddr.cli.options import at_least
+from lddr.cli.options import at_least, sentence_on_mistake
 from lddr.data.registry import load_cohort
 from lddr.deploy.bench import network_cost
 from lddr.errors import InputError
@@ -115,10 +114,8 @@ def make(options: argparse.Namespace) -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, and write the records."""
-    try:
+    with sentence_on_mistake():
         make(parse(words))
-    except InputError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

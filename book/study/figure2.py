@@ -11,7 +11,6 @@ over the slices of the organ. Source: Part 3 of the posts, Figure 2; chapter 12.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ import torch
 from torch import Tensor
 
 from lddr.cascade import RecursiveCascade
-from lddr.cli.options import at_least
+from lddr.cli.options import at_least, sentence_on_mistake
 from lddr.data.cohort import Cohort, evaluation_pairs
-from lddr.data.registry import data_set, load_cohort
+from lddr.data.registry import fold_of, load_cohort
 from lddr.errors import InputError
 from lddr.infer.evaluate import Pair, by_network, evaluate
 from lddr.metrics import nanmean, overlap
@@ -123,7 +122,10 @@ def register_all(
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
-    """Read the options, checked as far as that goes without any scan."""
+    """Read the options, checked as far as that goes without any scan.
+
+    A mistake in one is an `InputError`, or ends the program with its usage.
+    """
     parser = argparse.ArgumentParser("python -m study.figure2", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--dataset", default="hippocampus")
     parser.add_argument("--fold", type=at_least(0, 3), help="of the liver sets (default: 0)")
@@ -139,14 +141,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", choices=("ring", "all"), default="ring", help="measured besides the drawn ones")
     parser.add_argument("--out", type=Path, default=PROJECT / "book", help="folder that holds figures/ and records/")
     options = parser.parse_args(words)
-    try:
-        folds = data_set(options.dataset).folds
-    except InputError as error:
-        parser.error(f"--dataset: {error}")
-    if folds:
-        options.fold = options.fold or 0
-    elif options.fold is not None:
-        parser.error(f"--fold is {options.fold}, but {options.dataset} is not tested in folds; leave it out")
+    options.fold = fold_of(options.dataset, options.fold)
     if options.models:
         for word in options.models:
             if not all(word.partition("=")[::2]):
@@ -252,11 +247,9 @@ def make(options: argparse.Namespace) -> FigureRecord:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Make the figures and the record, and say what they hold."""
-    options = parse(words)
-    try:
+    with sentence_on_mistake():
+        options = parse(words)
         record = make(options)
-    except InputError as error:
-        sys.exit(str(error))
     for label in record.models:
         dice = [row["dice"] for row in record.rows if row["model"] == label]
         print(f"{label}: mean Dice {sum(dice) / len(dice):.3f} of {len(dice)} pairs")

@@ -9,9 +9,9 @@ from IPython.display import HTML, Markdown
 
 from lddr.deploy.cost import count_parameters
 from lddr.record import Method, Record
-from study.claims import distances
+from study.claims import CLAIMED_LOSS, distances
 from study.methods import METHODS, NETWORKS, TOOLS, by_method, in_words, title
-from study.records import read_costs
+from study.records import escaped, read_costs
 from study.stats import compare, dice_table
 from study.table1 import START, Methods, network_of, shell
 from study.tables import MISSING, downloads, html_table, shown
@@ -85,10 +85,11 @@ def overview(recorded: Mapping[str, Methods], live: Methods, live_name: str) -> 
 def overview_page(frame: pd.DataFrame, out: str | None = None) -> HTML:
     """Show `overview` with its legend and downloads; `out` as of `downloads`."""
     costs = read_costs().get("cost_cpu_1")
+    cpu = escaped(costs.machine.cpu) if costs else "no cost records yet"
     legend = (
         f"<p>Dice / Jaccard; {MISSING}: no record yet. <i>needs the scans</i>: a data set of the paper that cannot be "
         "shipped, see Datasets; its column fills itself when records are there. Seconds: one pair of 128 x 128 x 128 "
-        f"voxels on one thread of a CPU ({costs.machine.cpu if costs else 'no cost records yet'}), or on a GPU. "
+        f"voxels on one thread of a CPU ({cpu}), or on a GPU. "
         "Seconds and weights of <i>RCN, VTN</i> are those of our teacher, whose Dice stands in the line; the VTN of "
         "the paper, which is deeper, was not trained here (chapter 11 has its costs). In the book, a click on a header "
         "sorts.</p>"
@@ -125,9 +126,10 @@ def _times(both: Sequence[float | None], digits: int) -> str:
 def claims_page(datasets: Sequence[str]) -> HTML | Markdown:
     """Set what the posts say of light beside heavy networks (C1, C4) beside the records of some data sets."""
     columns = ["heavy network", "Dice, hundredths (95 % interval)", "Jaccard, hundredths"]
+    claimed = {measure: 100 * loss for measure, loss in CLAIMED_LOSS.items()}
     said = {
         ("SLIVER (paper, C1)", "LDR + ALDK, 3 cascades"): ("VTN + affine, 3 cascades", "-0.3", ""),
-        ("LiTS, LSPIG, LPBA, mean (paper, C4)", "the light model"): ("", "-0.5", "-1.25"),
+        ("LiTS, LSPIG, LPBA, mean (paper, C4)", "the light model"): ("", *(f"{-x:g}" for x in claimed.values())),
     }
     for name in datasets:
         for light, found in distances(name).items():
@@ -151,6 +153,6 @@ def judge(datasets: Sequence[str]) -> Markdown:
         if least <= 0:
             lines.append(f"On `{name}` the closest loses nothing: its Dice is {words} above the heavy network's.")
             continue
-        within = "no more than" if least <= 0.5 else "more than"
+        within = "no more than" if least <= 100 * CLAIMED_LOSS["dice"] else "more than"
         lines.append(f"On `{name}` the closest loses {words} of Dice: {within} the mean loss the posts report.")
     return Markdown(" ".join(lines))

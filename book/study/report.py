@@ -3,7 +3,6 @@
 `fill` puts them in the place of the markers of a page; `book/tools/build.py` calls it while it builds the book.
 """
 
-import html
 import re
 from collections.abc import Callable
 from functools import cache
@@ -12,10 +11,12 @@ from lddr.deploy.cost import count_macs, count_parameters
 from lddr.errors import InputError
 from lddr.models import build_model
 from lddr.record import AnyRecord
+from study.brains import brains_table
 from study.claims import CLAIMS, MISSING, Finding, describe, network, on_cpu, threads
 from study.methods import in_words
 from study.minutes import minutes
-from study.records import read_costs, read_figure, read_records
+from study.records import escaped, read_costs, read_figure, read_records
+from study.reliability import trials_table
 
 FOLDERS = ("hippocampus", "liver_mr", "liver_mr_body", "simulated_brains", "sliver", "lits", "lspig", "lpba", "cost")
 # Why, in a line that holds whatever the records say; the prose of the page says more.
@@ -31,12 +32,6 @@ WHY = {
 }
 # Claims about sets that cannot be had here.
 ELSEWHERE = {"C1": "SLIVER", "C4": "LiTS, LSPIG and LPBA", "C6": "SLIVER"}
-
-
-def escaped(text: str) -> str:
-    """Make a text that was read from a record safe in a page: no HTML, no Markdown, no end of a table's cell."""
-    plain = html.escape(" ".join(text.split()), quote=False).replace("](", "]&#40;")
-    return re.sub(r"[\\`|*$~]", lambda match: f"&#{ord(match[0])};", plain)
 
 
 def verdict(claim: str, finding: Finding) -> str:
@@ -109,8 +104,9 @@ def commands_of(folder: str) -> str:
     """List one line a record: how to make it again, and how long it took."""
     lines = []
     for name, record in all_records(folder).items():
-        line = record.command.replace("\n", " ")  # on one line, so that nothing in it can end the block
-        lines.append(f"# {name}: {minutes(record)}, {record.date[:10]}\n{line}")
+        day, line = (" ".join(text.split()) for text in (record.date[:10], record.command))
+        line = line.lstrip("`~ ")  # on one line that begins with a word: so nothing in it can end the block
+        lines.append(f"# {name}: {minutes(record)}, {day}\n{line}")
     return "```bash\n" + "\n".join(lines or ["# no records yet"]) + "\n```"
 
 
@@ -124,7 +120,9 @@ def machines() -> str:
             found.setdefault(tuple(where), []).append(record.date[:10])
     lines = ["| processor | GPU | system | Python, PyTorch | records | first and last day |", "| --- " * 6 + "|"]
     for key, dates in found.items():
-        lines.append(f"| {' | '.join(map(escaped, key))} | {len(dates)} | {min(dates)}, {max(dates)} |")
+        lines.append(
+            f"| {' | '.join(map(escaped, key))} | {len(dates)} | {escaped(min(dates))}, {escaped(max(dates))} |"
+        )
     return "\n".join(lines)
 
 
@@ -152,6 +150,8 @@ def fill(text: str) -> str:
             "released": released_seconds,
             "rate": rate_gain,
             "machines": machines,
+            "trials": trials_table,
+            "brains": brains_table,
             "commands": lambda: commands_of(name),
         }
         if what not in parts:

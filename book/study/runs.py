@@ -17,11 +17,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from lddr.cli.options import sentence_on_mistake
 from lddr.errors import InputError
-from lddr.record import read_record
 from study.grid import RECORDS, Runs, commands
 from study.minutes import takes
-from study.records import PROJECT
+from study.records import PROJECT, read_if_sound
 
 
 def chosen(runs: Runs, patterns: Sequence[str]) -> list[str]:
@@ -77,15 +77,13 @@ def main(words: Sequence[str] | None = None) -> None:
     runs = commands()
     files = {name: PROJECT / RECORDS / f"{name}.json" for name in runs}
     if options.run is None:
-        records = {name: read_record(file) for name, file in files.items() if file.exists()}
+        records = {name: record for name, file in files.items() if (record := read_if_sound(file))}
         for name, run in runs.items():
             print(f"# {name}: {takes(name, runs, records)}\n{shlex.join(run.words)}")
         return
     (PROJECT / "_build").mkdir(exist_ok=True)  # where papermill writes its copy of a notebook
-    try:
+    with sentence_on_mistake():
         asked = chosen(runs, options.run) or [name for name, file in files.items() if not file.exists()]
-    except InputError as error:
-        sys.exit(str(error))
     for name in tqdm(in_order(asked, runs), desc="runs"):
         tqdm.write(name if name in asked else f"{name}, because a run after it reads its weights")
         call(*runs[name].words)

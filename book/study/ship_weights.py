@@ -8,10 +8,10 @@ Every figure in the manifest is read from the record of the run; nothing is type
 import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lddr.cli.options import sentence_on_mistake
 from lddr.errors import InputError
 from lddr.files import atomic_write
 from lddr.models import WEIGHTS, load_model
@@ -67,10 +67,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("record", type=Path, help="JSON file of the same run")
     parser.add_argument("aliases", nargs="*", help="other names for it")
     options = parser.parse_args(words)
-    try:
+    with sentence_on_mistake():
         ship(options.name, options.weights, options.record, options.aliases)
-    except InputError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -155,7 +155,8 @@ def page(methods: Methods, name: str, reference: str, where: str = "", out: str 
             " <span class='best'>Best</span> and <span class='second'>second best</span> of a column. "
             f"gain: Dice over <i>{html.escape(reference)}</i>, pair by pair; ▲ better, ▼ worse (Holm-corrected p &lt; "
             "0.05), ≈ not told apart; the interval is that of the line alone, and where one of the two has a single "
-            f"seed, what another seed would change is not in it. {MISSING}: not measured here, or nothing to count. "
+            f"seed, what another seed would change is not in it. {MISSING}: not measured here, or not counted: a tool "
+            "has no weights, and a network that is adapted to each pair costs its training steps. "
             "In the book, a click on a header sorts."
         )
     table = html_table(texts(frame).rename_axis("method"), name, best_two(frame))

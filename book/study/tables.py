@@ -154,7 +154,7 @@ def sources(dataset: str) -> str:
             threads = record.threads or machine.threads
             where = f"{machine.gpu or machine.cpu}, {machine.cores} cores, {threads} thread{'s' * (threads > 1)}"
             command = f"<code>{html.escape(record.command)}</code>"
-            rows.append([html.escape(f"{dataset}/{name}"), command, html.escape(where), record.date[:10]])
+            rows.append([html.escape(f"{dataset}/{name}"), command, html.escape(where), html.escape(record.date[:10])])
     heads = "".join(f"<th style='text-align: left'>{h}</th>" for h in ("record", "command", "machine", "date"))
     cells = ["".join(f"<td style='text-align: left'>{c}</td>" for c in row) for row in rows]
     body = f"<tr>{heads}</tr>" + "".join(f"<tr>{row}</tr>" for row in cells)

@@ -4,6 +4,7 @@
 - In a chapter the first mention of a public name of lddr becomes a link to its entry on the API page, and its last
   section ends in a line of the names that it explains.
 - Beside the first use of a word of the glossary in a chapter stands, in the margin, what the word means.
+- In the cells of tables a long name may be broken after a dot, a slash or an underscore, and nowhere else.
 """
 
 import ast
@@ -29,7 +30,7 @@ PAGES = {"Conventions": "notebooks/conventions", "Paper and code": "book/paper_v
 
 
 def chapter_pages(documents: set[str]) -> dict[str, str]:
-    """Number of a chapter ("03") or name of a page -> its document, for those that are in the book."""
+    """List the chapters and pages in the book: number ("03") or name -> document."""
     return {name[10:12]: name for name in sorted(documents) if re.match(r"notebooks/\d\d_", name)} | PAGES
 
 
@@ -51,7 +52,7 @@ def imported_names(code: str) -> dict[str, str]:
 
 @cache
 def users(source: Path) -> dict[str, list[str]]:
-    """Last part of a name of lddr -> documents of the chapters that import it."""
+    """Find which chapters import what: last part of a name of lddr -> documents."""
     found: dict[str, list[str]] = {}
     for path in sorted((source / "notebooks").glob("*.ipynb")):
         cells = json.loads(path.read_text())["cells"]
@@ -62,18 +63,18 @@ def users(source: Path) -> dict[str, list[str]]:
 
 
 def link(document: str) -> str:
-    """A reStructuredText link to a chapter, its number or name as the text."""
+    """Write a reStructuredText link to a chapter, with its number or name as the text."""
     stem = document.rpartition("/")[2]
     return f":doc:`{stem[:2] if stem[0].isdigit() else stem.capitalize()} </{document}>`"
 
 
 def mark_code(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings mark code with single backticks, reStructuredText with double ones; before napoleon reads them."""
+    """Double the backticks that mark code in a docstring, as reStructuredText wants them; before napoleon reads it."""
     lines[:] = re.sub(r"`([^`]+)`", r"``\1``", "\n".join(lines)).split("\n")
 
 
 def describe(field: FieldInfo) -> str:
-    """What a parameter means, and what it may be."""
+    """Say what a parameter means, and what it may be."""
     choices = (
         [f"``{choice}``" for choice in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
     )
@@ -107,17 +108,17 @@ def finish_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, 
 
 
 def hide_fields(app: Sphinx, what: str, name: str, obj: Any, *rest: Any) -> tuple[str, None] | None:
-    """Settings are shown as a list of fields, not as one endless signature."""
+    """Leave out the endless signature of settings, which are shown as a list of fields."""
     return ("", None) if inspect.isclass(obj) and issubclass(obj, BaseModel) else None
 
 
 def skip_positions(app: Sphinx, what: str, name: str, obj: Any, *rest: Any) -> bool | None:
-    """The fields of a named tuple stand in its docstring; Python's own "Alias for field number 0" adds nothing."""
+    """Leave out Python's "Alias for field number 0": the fields of a named tuple stand in its docstring."""
     return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
 
 
 def entry_link(app: Sphinx, document: str, entry: Any, label: nodes.Node, name: str) -> nodes.reference:
-    """A link from a document to an entry of the API page."""
+    """Make a link from a document to an entry of the API page."""
     return make_refnode(app.builder, document, entry.docname, entry.node_id, label, name)
 
 
@@ -150,7 +151,7 @@ def link_names(app: Sphinx, tree: nodes.document, document: str) -> None:
 
 
 def meanings(glossary: nodes.document) -> dict[str, tuple[str, nodes.paragraph]]:
-    """Anchor of each word of the glossary -> the word, and what it means: its first paragraph, chapter left out."""
+    """Read the glossary: anchor of a word -> the word, and what it means (its first paragraph, chapter left out)."""
     found = {}
     for item in glossary.findall(nodes.definition_list_item):
         term, meaning = next(item.findall(nodes.term)), next(item.findall(nodes.paragraph)).deepcopy()
@@ -180,6 +181,15 @@ def margin_words(app: Sphinx, tree: nodes.document, document: str) -> None:
         block.parent.insert(block.parent.index(block), note)
 
 
+def break_names(app: Sphinx, tree: nodes.document, document: str) -> None:
+    """Let a browser break the names in the cells of tables where their parts meet."""
+    for literal in [node for cell in tree.findall(nodes.entry) for node in cell.findall(nodes.literal)]:
+        first, *others = re.split(r"(?<=[\w)][._/(])(?=\w)(?!py\b)", literal.astext())
+        literal.children = [nodes.Text(first)]
+        for part in others:
+            literal += [nodes.raw("", "<wbr>", format="html"), nodes.Text(part)]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
     app.connect("autodoc-process-docstring", mark_code, priority=100)
@@ -188,4 +198,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-skip-member", skip_positions)
     app.connect("doctree-resolved", link_names)
     app.connect("doctree-resolved", margin_words)
+    app.connect("doctree-resolved", break_names)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

@@ -1,6 +1,7 @@
 """What several commands of a command line share."""
 
 import argparse
+import gc
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,23 @@ def finite(text: str) -> float:
         if math.isfinite(value := float(text)):
             return value
     raise argparse.ArgumentTypeError(f"found '{text}', expected a finite number")
+
+
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Let the garbage collector rest while PyTorch and others are imported, and leave their objects alone afterwards.
+
+    They stay until the process ends. Looking through all of them again and again costs half a second.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lddr.cli.options import add_model, at_least, finite, load
+from lddr.cli.options import add_model, at_least, collector_at_rest, finite, load
 from lddr.errors import InputError, warn
 from lddr.results import require_result_folder, result_folder
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from lddr.data.nifti import Scan
     from lddr.infer.maps import GridMap
     from lddr.infer.register import Pair
+
+    Scans = tuple[Scan, Scan, Scan | None, Scan | None]
 
 HELP = "bring one NIfTI scan onto another"
 ABOUT = """Bring a moving scan onto a fixed one. The results are written into a folder:
@@ -63,11 +66,34 @@ def run(options: argparse.Namespace) -> None:
     if options.fixed_labels and not options.moving_labels:
         raise InputError("--fixed-labels are compared with --moving-labels: give both, or neither.")
     form = "grid" if options.field == "grid" else options.format or "nifti"
+    with collector_at_rest():
+        (fixed, moving, labels, fixed_labels), model, pair = _prepare(options, form)
+    from lddr.infer.register import find_map
+
+    print(_aligned(pair))
+    if options.adapt:
+        model = _adapt(model, pair, options)
+    mapping = find_map(model, pair, options.repeats)
+    with result_folder(options.out, inputs, options.words) as folder, ThreadPoolExecutor(2) as pool:
+        judged = pool.submit(_judge, pair, mapping)
+        jobs = _jobs(options, form, (fixed, moving, labels), mapping, judged)
+        for job in [pool.submit(write, folder / name) for name, write in jobs.items()]:
+            job.result()
+    print(judged.result())
+    if labels and fixed_labels:
+        print(_dice(mapping, labels, fixed_labels))
+    print(f"{options.out}: {', '.join(jobs)}.")
+    look = "warped.nii.gz over the fixed scan in a viewer" if options.no_picture else "quality.png"
+    print(f"Next: look at {look} in {options.out} before you trust it.")
+
+
+def _prepare(options: argparse.Namespace, form: str) -> "tuple[Scans, RecursiveCascade, Pair]":
+    """Read the scans and the model, and lay the scans on one another."""
     (fixed, moving), (labels, fixed_labels) = _read(options)
     from lddr.data.registry import DATASETS
     from lddr.infer.align import LEAST_OVERLAP
     from lddr.infer.formats import require_itk_agrees
-    from lddr.infer.register import bring_together, find_map
+    from lddr.infer.register import bring_together
 
     if form in ("itk", "grid"):
         require_itk_agrees(fixed, moving)
@@ -77,27 +103,15 @@ def run(options: argparse.Namespace) -> None:
     known = DATASETS.get(about.get("dataset", ""))
     if known and known.prepared:
         warn(f"this model learnt from scans {known.prepared}, not whole ones.")
-    pair = bring_together(fixed, moving, config.size, about["spacing"], options.align, about.get("dataset", ""))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(import_module, "lddr.kernels.affine")  # numba takes a while to import
+        pair = bring_together(fixed, moving, config.size, about["spacing"], options.align, about.get("dataset", ""))
     if pair.alignment.overlap < LEAST_OVERLAP:
         warn(
             f"the two scans hardly overlap where they are laid on one another (Dice of their boxes "
             f"{pair.alignment.overlap:.2f}); look at the result, and try another --align than {options.align}."
         )
-    said = [_aligned(pair)]
-    if options.adapt:
-        model, words = _adapt(model, pair, options)
-        said.append(words)
-    mapping = find_map(model, pair, options.repeats)
-    said.append(_judge(pair, mapping))
-    jobs = _jobs(options, form, fixed, moving, labels, mapping, said)
-    with result_folder(options.out, inputs, options.words) as folder, ThreadPoolExecutor(2) as pool:
-        for job in [pool.submit(write, folder / name) for name, write in jobs.items()]:
-            job.result()
-    if labels and fixed_labels:
-        said.append(_dice(mapping, labels, fixed_labels))
-    print("\n".join([*said, f"{options.out}: {', '.join(jobs)}."]))
-    look = "warped.nii.gz over the fixed scan in a viewer" if options.no_picture else "quality.png"
-    print(f"Next: look at {look} in {options.out} before you trust it.")
+    return (fixed, moving, labels, fixed_labels), model, pair
 
 
 def _read(options: argparse.Namespace) -> "tuple[list[Scan], list[Scan | None]]":
@@ -122,7 +136,7 @@ def _aligned(pair: "Pair") -> str:
     return f"Laid on one another: {pair.alignment.words} ({shift})."
 
 
-def _adapt(model: "RecursiveCascade", pair: "Pair", options: argparse.Namespace) -> "tuple[RecursiveCascade, str]":
+def _adapt(model: "RecursiveCascade", pair: "Pair", options: argparse.Namespace) -> "RecursiveCascade":
     """Adapt the model to the pair, with a bar, and say how that went."""
     from tqdm import tqdm
 
@@ -137,10 +151,11 @@ def _adapt(model: "RecursiveCascade", pair: "Pair", options: argparse.Namespace)
             bar.update()
 
         more = {"repeats": options.repeats, "patience": PATIENCE, "watch": watch}
-        model = adapt(model, pair.moving, pair.fixed, options.adapt, **more)
+        adapted = adapt(model, pair.moving, pair.fixed, options.adapt, **more)
     early = ", as the loss stood still" if len(losses) < options.adapt else ""
-    words = f"Adapted to this pair in {len(losses)} of {options.adapt} steps{early}: "
-    return model, words + f"the loss fell from {losses[0]:.3f} to {losses[-1]:.3f}."
+    took = f"Adapted to this pair in {len(losses)} of {options.adapt} steps{early}"
+    print(f"{took}: the loss went from {losses[0]:.3f} to {losses[-1]:.3f}.")
+    return adapted
 
 
 def _judge(pair: "Pair", mapping: "GridMap") -> str:
@@ -167,17 +182,16 @@ def _judge(pair: "Pair", mapping: "GridMap") -> str:
 def _jobs(
     options: argparse.Namespace,
     form: Any,
-    fixed: "Scan",
-    moving: "Scan",
-    labels: "Scan | None",
+    scans: "tuple[Scan, Scan, Scan | None]",
     mapping: "GridMap",
-    said: list[str],
+    judged: "Future[str]",
 ) -> dict[str, Callable[[Path], Any]]:
     """List the files to write; each is computed where it is written, and the largest one comes first."""
     from lddr.data.nifti import write_nifti
     from lddr.infer.formats import save_displacement
     from lddr.infer.picture import draw_picture
 
+    fixed, moving, labels = scans
     name = f"displacement.{'npz' if form == 'learn2reg' else 'nii.gz'}"
     jobs: dict[str, Callable[[Path], Any]] = {name: partial(save_displacement, mapping=mapping, form=form)}
     jobs["warped.nii.gz"] = lambda path: write_nifti(path, mapping.warp(moving, fill=options.fill), mapping.affine)
@@ -185,7 +199,7 @@ def _jobs(
         jobs["warped_labels.nii.gz"] = lambda path: write_nifti(path, mapping.warp(labels, True), mapping.affine)
     if not options.no_picture:
         names = f"{Path(options.moving).name} onto {Path(options.fixed).name}, model {Path(options.model).name}"
-        jobs["quality.png"] = lambda path: draw_picture(path, fixed, moving, mapping, [names, said[-1]])
+        jobs["quality.png"] = lambda path: draw_picture(path, fixed, moving, mapping, [names, judged.result()])
     return jobs
 
 

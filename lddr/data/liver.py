@@ -16,6 +16,7 @@ from torch import Tensor
 from lddr.data.cohort import Cohort, on_disk, select_split
 from lddr.data.grid import normalise, read_on_grids
 from lddr.data.nifti import Scan
+from lddr.data.threshold import otsu
 from lddr.errors import InputError
 
 SIZE = (64, 64, 64)
@@ -62,9 +63,7 @@ def cube_affine(scan: Scan, centre: np.ndarray, size: Sequence[int], side: float
 
 def body(image: np.ndarray) -> np.ndarray:
     """Find the voxels that are not air, by half of Otsu's threshold; chapter 09."""
-    from skimage.filters import threshold_otsu  # here, because only these scans need it
-
-    return image > threshold_otsu(image) / 2
+    return image > otsu(image) / 2
 
 
 def window(images: Tensor) -> Tensor:

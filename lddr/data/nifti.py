@@ -197,6 +197,9 @@ def write_nifti(
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=int(near(affine, without_shear(affine), array.shape)))
     image.header.set_intent(intent or "none", name=name)
+    image.header.set_slope_inter(1, 0)
+    image.header["vox_offset"] = image.header.single_vox_offset
     with atomic_write(path) as part, part.open("wb") as raw:
         with igzip.IGzipFile("", "wb", QUICK, raw, mtime=0) as packed:  # no name and no date: the same bytes again
-            image.to_stream(packed)
+            packed.write(image.header.binaryblock + bytes(4))  # the four say that no extension follows
+            packed.write(np.ascontiguousarray(array.T))  # as it lies in memory; nibabel would copy it piece by piece

@@ -29,9 +29,9 @@ COLUMNS = {
     "after": "where they agree: grey",
     "difference": "blue: fixed is brighter",
     "grid": "where each line comes from",
-    "volume": "purple: from more, orange: from less, black: folded",
+    "volume": "orange: stretched, purple: squeezed, black: folds",
 }
-LINE = 8.0  # millimetres between the lines of the grid, at least
+LINES = 16  # across the longest side of the grid
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def cut_section(
     still = replace(seen, displacement=np.zeros_like(mapping.displacement))
     at = np.moveaxis(apply_affine(to_grid, indices(shape)), -1, 0)
     goal = [at[a] + ndimage.map_coordinates(mapping.displacement[a], at, order=1, mode="nearest") for a in (across, up)]
-    step = max(LINE, 4 * spacing.max())
+    step = (size * spacing).max() / LINES
     lines = np.max([_lines(place * spacing[a] / step) for place, a in zip(goal, (across, up), strict=True)], axis=0)
     volume = ndimage.map_coordinates(determinant, at, order=1, mode="nearest")
     same = replace(still, moving_grid=mapping.fixed_grid)

@@ -47,7 +47,7 @@ def warp_with_affine(
     define: Callable, image: Tensor, matrix: Tensor, translation: Tensor, displacement: Tensor | None = None
 ) -> Tensor | None:
     """See `lddr.warping.warp_with_affine`."""
-    if image.dtype != torch.float32 or image.ndim != 5 or len(image) != len(matrix):
+    if image.dtype != torch.float32 or image.ndim != 5 or len(image) != len(matrix) or not _countable(image):
         return None
     return _with_affine(define, image.shape[2:], image.contiguous(), matrix, translation, displacement)
 
@@ -68,7 +68,8 @@ def _with_affine(
     displacement: Tensor | None,
 ) -> Tensor | None:
     maps = [x for x in (matrix, translation, displacement) if x is not None]
-    if any(x.dtype != torch.float32 or len(x) != len(matrix) for x in maps):
+    wrong = matrix.shape[1:] != (3, 3) or translation.shape[1:] != (3,)
+    if wrong or any(x.dtype != torch.float32 or len(x) != len(matrix) for x in maps):
         return None
     learns = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (image, *maps))
     if displacement is not None:
@@ -151,11 +152,14 @@ class WithAffine(torch.autograd.Function):
                 of_image, g = _gradients(image, field, gradient.contiguous(), (wanted[0], any(wanted[1:])), False)
             if g is None:
                 return [of_image, None, None, None]
-            of_matrix, of_displacement = _moments(g), None
+            of_displacement = of_matrix = of_translation = None
             if displacement is not None:
                 of_displacement = (matrix.transpose(1, 2) @ g.flatten(2)).view_as(g)
-                of_matrix += g.flatten(2) @ displacement.flatten(2).transpose(1, 2)
-            return [of_image, of_matrix, g.sum((2, 3, 4)), of_displacement]
+            if wanted[1] or wanted[2]:
+                of_matrix, of_translation = _moments(g), g.sum((2, 3, 4))
+                if displacement is not None:
+                    of_matrix += g.flatten(2) @ displacement.flatten(2).transpose(1, 2)
+            return [of_image, of_matrix, of_translation, of_displacement]
 
         def by_definition(*words: Tensor | None) -> Tensor:
             return ctx.define(*words[1:], ctx.size) if image is None else ctx.define(*words)
@@ -166,8 +170,11 @@ class WithAffine(torch.autograd.Function):
 
 def _moments(g: Tensor) -> Tensor:
     """Sum `g(x) (x - c)^T` over a grid, c its centre: `[B, 3, D, H, W]` -> `[B, 3, 3]`."""
-    profiles = [g.sum((3, 4)), g.sum((2, 4)), g.sum((2, 3))]
-    return torch.stack([p @ (torch.arange(p.shape[2], dtype=p.dtype) - (p.shape[2] - 1) / 2) for p in profiles], dim=2)
+    sums = []
+    for profile in (g.sum((3, 4)), g.sum((2, 4)), g.sum((2, 3))):
+        n = profile.shape[2]
+        sums.append(profile @ (torch.arange(n, dtype=g.dtype, device=g.device) - (n - 1) / 2))
+    return torch.stack(sums, dim=2)
 
 
 def _gradients(
@@ -210,7 +217,11 @@ def _fits(image: Tensor, displacement: Tensor) -> bool:
     """Say whether image and displacement are what the loops take; what is wrong is reported by the definition."""
     if image.ndim != 5 or displacement.ndim != 5 or displacement.dtype != torch.float32:
         return False
-    return len(image) == len(displacement) and displacement.shape[1] == 3 and image[0, 0].numel() < 2**31
+    return len(image) == len(displacement) and displacement.shape[1] == 3 and _countable(image)
+
+
+def _countable(image: Tensor) -> bool:
+    return image[0, 0].numel() < 2**31  # the loops count voxels in 32 bits
 
 
 def _rows(out: Tensor) -> int:

@@ -36,7 +36,7 @@ def one_writer(folder: str | Path | None) -> AbstractContextManager[None]:
     Raises:
         InputError: another run is using it, or it cannot be written.
     """
-    return locked(Path(folder) / "lock", "training") if folder and is_first_process() else nullcontext()
+    return locked(Path(folder) / ".lddr.lock", "training") if folder and is_first_process() else nullcontext()
 
 
 class Run:

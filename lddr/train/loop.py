@@ -135,7 +135,7 @@ def _train(
                 group["lr"] = learning_rate(config, run.step)
             batch = draw_batch(images, config, run.step, fabric.global_rank, pairs).to(fabric.device)
             result = wrapped(batch.seen_moving, batch.seen_fixed)
-            if config.contrast or config.tone != 1:  # the network saw other tones than the loss compares
+            if config.contrast or config.tone != 1:  # it saw other tones than the loss compares
                 result.warped[-1] = warp(batch.moving, result.displacement)
             terms = reconstruction_loss(result, batch.fixed, loss_weights)
             loss = torch.stack(list(terms.values())).sum()

@@ -4,6 +4,7 @@ A stored displacement belongs to two images as they are, so a student that learn
 without augmentation; a teacher that is asked on the fly follows any augmentation, and costs its time on every step.
 """
 
+import errno
 import json
 import math
 import os
@@ -99,7 +100,11 @@ def _reserve(file: Path, size: int) -> None:
     """
     if hasattr(os, "posix_fallocate") and size:
         with file.open("rb+") as stream:
-            os.posix_fallocate(stream.fileno(), 0, size)
+            try:
+                os.posix_fallocate(stream.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):  # disks that cannot do this
+                    raise
 
 
 def extract(
@@ -125,7 +130,8 @@ def extract(
     path, origin, wanted = Path(path), _origin(model, cohort), np.array(pairs, dtype=np.int32)
     part = path.with_name(path.name + ".part")
     # A finished store is only read: it may lie where nobody may write.
-    alone = nullcontext() if path.exists() else locked(path.with_name(f".{path.name}.lock"), f"extracting {path.name}")
+    lock = path.with_name(f".{path.name}.lddr.lock")
+    alone = nullcontext() if path.exists() else locked(lock, f"extracting {path.name}")
     try:
         with alone:
             if path.exists():  # perhaps since a moment ago

@@ -70,13 +70,14 @@ def draw_slice(image: np.ndarray, labels: np.ndarray, plane: str, rng: random.Ra
     picture, tissue = (np.flipud(x.take(index, axis).T).copy() for x in (image, tissue_of(labels)))
     facts = Facts(plane, lesion=rng.random() < 0.5, enlarged=rng.random() < 0.3)
     if facts.lesion:
-        want, large = rng.choice(TISSUES), rng.random() < 0.5
+        large = rng.random() < 0.5
         radius = 5.5 if large else 3.0
-        inside = ndimage.distance_transform_edt(tissue > 0) > radius
-        places = np.argwhere((tissue == 1 + TISSUES.index(want)) & inside)
+        possible = ndimage.distance_transform_edt(tissue > 0) > radius  # the whole lesion lies in the brain
         if plane != "sagittal":  # away from the midline, so that the side is plain
-            places = places[abs(places[:, 1] - picture.shape[1] / 2) > 6]
-        row, column = places[rng.randrange(len(places))]
+            possible &= abs(np.indices(picture.shape)[1] - picture.shape[1] / 2) > 6
+        places = {name: np.argwhere((tissue == number) & possible) for number, name in enumerate(TISSUES, start=1)}
+        want = rng.choice([name for name in TISSUES if len(places[name])])
+        row, column = places[want][rng.randrange(len(places[want]))]
         side = None if plane == "sagittal" else ("left" if column < picture.shape[1] / 2 else "right")
         rows, columns = np.indices(picture.shape)
         picture[np.hypot(rows - row, columns - column) <= radius] = 1.0
