@@ -99,13 +99,11 @@ def affine_displacement(matrix: Tensor, translation: Tensor, size: Sequence[int]
         translation: b, `[B, 3]`, voxels.
         size: (D, H, W) of the result, `[B, 3, D, H, W]`, voxels.
     """
+    centre = torch.tensor([(n - 1) / 2 for n in size], device=matrix.device, dtype=matrix.dtype)
+    from_centre = identity_grid(size, matrix.device).to(matrix.dtype) - centre.view(1, 3, 1, 1, 1)
     linear = matrix - torch.eye(3, device=matrix.device, dtype=matrix.dtype)
-    field = translation.view(-1, 3, 1, 1, 1)
-    for axis, n in enumerate(size):  # (A - I)(x - c) is a sum over the axes; only the last term makes a whole volume
-        from_centre = torch.arange(n, device=matrix.device, dtype=matrix.dtype) - (n - 1) / 2
-        line = from_centre.view([-1 if i == axis else 1 for i in range(3)])
-        field = field + linear[:, :, axis].view(-1, 3, 1, 1, 1) * line
-    return field
+    turned = torch.einsum("bij,bjdhw->bidhw", linear, from_centre.expand(len(matrix), -1, -1, -1, -1))
+    return turned + translation.view(-1, 3, 1, 1, 1)
 
 
 def compose_with_affine(matrix: Tensor, affine_field: Tensor, displacement: Tensor) -> Tensor:
