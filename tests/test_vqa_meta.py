@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from vqa_samples import ask, squares
+from vqa_samples import ask, stripes
 
 from companions.vqa.config import MetaConfig, MmqConfig
 from companions.vqa.labels import KINDS
@@ -92,16 +92,16 @@ def test_the_meta_net_halves_four_times_and_averages(generator):
 
 
 def test_meta_training_learns_and_is_the_same_every_time():
-    images, classes = squares(8)
-    config = MetaConfig(iterations=8, tasks=2, first_order=True, inner_steps=2, meta_rate=3e-3)
+    images, classes = stripes(8)
+    config = MetaConfig(iterations=12, tasks=2, first_order=True, inner_steps=2, inner_rate=0.3, meta_rate=3e-3)
     model, log = train_meta_model(images, classes, config, progress=lambda steps, **_: steps)
     again, _ = train_meta_model(images, classes, config, progress=lambda steps, **_: steps)
-    assert log[-1]["loss"] < log[0]["loss"]
+    assert log[-1]["loss"] < 0.7 * log[0]["loss"]
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
 def test_too_few_classes_are_refused():
-    images, classes = squares(2)
+    images, classes = stripes(2)
     with pytest.raises(InputError, match="needs 5 classes with images, found 4 of 4"):
         train_meta_model(images, classes, MetaConfig(ways=4, other=True))
 
@@ -141,33 +141,41 @@ def test_labels_that_votes_dispute_join_the_unlabelled():
     assert found == Labelling({f"head {KINDS[1]}": [1]}, [0])
 
 
-@pytest.mark.slow
-def test_labels_made_wrong_on_purpose_are_doubted_and_an_interrupted_mmq_goes_on(tmp_path):
-    images, classes = squares(9)
-    wrong = [classes["corner 0"].pop(), classes["corner 1"].pop()]
-    classes["corner 2"] += wrong[:1]
-    classes["corner 3"] += wrong[1:]
-    meta = MetaConfig(iterations=25, tasks=2, other=False, first_order=True, meta_rate=3e-3)
-    mmq = MmqConfig(refinements=1, episodes=25, adapt_steps=5)
-    quiet = {"progress": lambda steps, **_: steps}
-    model, _ = train_meta_model(images, classes, meta, **quiet)
-    confidence, _ = judge(model, images, Labelling(classes, []), meta, mmq, seed=0)
+QUIET = {"progress": lambda steps, **_: steps}
+
+
+def test_labels_made_wrong_on_purpose_are_doubted():
+    images, classes = stripes(9)
+    wrong = [classes["across 2"].pop(), classes["across 6"].pop()]
+    classes["along 2"] += wrong[:1]
+    classes["along 6"] += wrong[1:]
+    # With the class "other", the true class of a wrong label is always there to be preferred.
+    meta = MetaConfig(iterations=15, tasks=2, other=True, first_order=True, inner_rate=0.3, meta_rate=3e-3)
+    model, _ = train_meta_model(images, classes, meta, **QUIET)
+    confidence, _ = judge(model, images, Labelling(classes, []), meta, MmqConfig(episodes=25, adapt_steps=5), seed=0)
     right = [value for index, value in confidence.items() if index not in wrong]
     assert max(confidence[index] for index in wrong) < np.percentile(right, 10)
-    kept = []
+
+
+def test_an_interrupted_mmq_goes_on_where_it_was(tmp_path):
+    images, classes = stripes(7)
+    start = Labelling({name: rows[:6] for name, rows in classes.items()}, [rows[6] for rows in classes.values()])
+    meta = MetaConfig(iterations=2, tasks=1, other=True, first_order=True, inner_steps=1)
+    mmq = MmqConfig(refinements=1, episodes=4, adapt_steps=1, votes=2, winner=1)
+    file = tmp_path / "state.pt"
 
     def interrupt(found):
-        save_state(tmp_path / "state.pt", meta, mmq, found)
-        kept.append(len(found.models))
-        if len(kept) == 1:
-            raise KeyboardInterrupt
+        save_state(file, meta, mmq, found)
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        quantify(images, Labelling(classes, []), meta, mmq, save=interrupt, **quiet)
-    done = load_state(tmp_path / "state.pt", meta, mmq)
-    resumed = quantify(images, Labelling(classes, []), meta, mmq, found=done, **quiet)
-    whole = quantify(images, Labelling(classes, []), meta, mmq, **quiet)
+        quantify(images, start, meta, mmq, save=interrupt, **QUIET)
+    done = load_state(file, meta, mmq)
+    assert len(done.models) == 1
+    resumed = quantify(images, start, meta, mmq, found=done, **QUIET)
+    whole = quantify(images, start, meta, mmq, **QUIET)
     assert resumed.scores == whole.scores
     assert resumed.refinements == whole.refinements
+    assert resumed.labellings == whole.labellings
     assert len(whole.best(1)) == 1
-    assert load_state(tmp_path / "state.pt", meta, MmqConfig(refinements=2)) is None
+    assert load_state(file, meta, mmq.model_copy(update={"refinements": 2})) is None

@@ -47,15 +47,15 @@ def ask(text: str, answer: str, closed: bool = True, image: str = "a", **more: A
     return Question(more.pop("qid", 0), image, more.pop("organ", "HEAD"), text, answer, closed, **more)
 
 
-def squares(
-    count: int, size: int = 84, noise: float = 0.05, seed: int = 0
-) -> tuple[torch.Tensor, dict[str, list[int]]]:
-    """Draw images of four classes that anybody can tell apart: a bright square in one of the four corners."""
+def stripes(count: int, size: int = 32, noise: float = 0.2) -> tuple[torch.Tensor, dict[str, list[int]]]:
+    """Draw images of four classes that anybody can tell apart: stripes, wide or narrow, in either direction."""
     generator = torch.Generator().manual_seed(0)
     images, classes = noise * torch.rand(4 * count, 1, size, size, generator=generator), {}
-    half = size // 2
-    for number, (row, column) in enumerate(((0, 0), (0, half), (half, 0), (half, half))):
+    place = torch.arange(size)
+    for number, (width, across) in enumerate(((2, True), (6, True), (2, False), (6, False))):
         rows = list(range(number * count, (number + 1) * count))
-        images[rows, :, row : row + half, column : column + half] += 0.9
-        classes[f"corner {number}"] = rows
+        for row in rows:
+            wave = ((place + int(torch.randint(2 * width, (1,), generator=generator))) // width % 2).float()
+            images[row, 0] += 0.8 * (wave if across else wave[:, None])
+        classes[f"{'across' if across else 'along'} {width}"] = rows
     return images, classes
