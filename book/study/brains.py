@@ -13,7 +13,7 @@ def last_validation(record: Record) -> str:
 
 
 def brains_table() -> str:
-    """Make the table of the models, from their records: first the one that they go on from, then those with more variety."""
+    """Make the table of the models, from their records: first the one that the others go on from."""
     records = read_records("simulated_brains")
     shown = {name: run for name, run in records.items() if run.method.recipe in ("chapter 06", "varied")}
     lines = ["| record | cascades | steps | minutes | Dice, varied validation pairs | Dice, test pairs | folds, % |"]
