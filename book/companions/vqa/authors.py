@@ -32,6 +32,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: no such file, or a damaged one.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file.")
     try:
         return load_file(path)
     except OSError as error:
