@@ -1,11 +1,44 @@
-"""What the scripts beside this file share: one archive from its publisher, whole or not at all."""
+"""What the scripts beside this file share: options, exit codes, an archive from its publisher, whole or not at all."""
 
+import argparse
+import os
 import shutil
+import sys
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pooch
 
 from lddr.errors import InputError
+
+
+def parser_of(about: str | None) -> argparse.ArgumentParser:
+    """Make the parser of a script that puts scans into a folder, `--root`."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = os.environ.get("LDDR_DATA", "data")
+    parser.add_argument("--root", type=_folder, default=default, help="default: LDDR_DATA, or ./data")
+    return parser
+
+
+def _folder(name: str) -> Path:
+    return Path(os.path.expanduser(name))
+
+
+def exit_code(work: Callable[[], int], trouble: str) -> int:
+    """Do the work of a script: what it returns, or 2 after a sentence on stderr.
+
+    Args:
+        work: may raise `InputError`, whose sentence is printed.
+        trouble: what it means if something cannot be read or written.
+    """
+    try:
+        return work()
+    except InputError as problem:
+        print(problem, file=sys.stderr)
+    except (OSError, tarfile.TarError) as error:
+        print(f"{trouble} ({error}).", file=sys.stderr)
+    return 2
 
 
 def fetch(root: Path, url: str, checksum: str | None, archive: str, space: float) -> Path:

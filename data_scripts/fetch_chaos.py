@@ -10,9 +10,7 @@ A scan keeps the voxels of its slices: nothing is resampled, cropped or clipped.
 Licence of the scans: CC BY-NC-SA 4.0 (Kavur et al. 2021, Medical Image Analysis 69:101950).
 """
 
-import argparse
 import io
-import os
 import re
 import sys
 import zipfile
@@ -21,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from download import fetch
+from download import exit_code, fetch, parser_of
 from PIL import Image
 
 from lddr.data.liver import FOLDER
@@ -258,26 +256,22 @@ def convert_all(path: Path, folder: Path) -> tuple[int, list[InputError]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Fetch, convert, say what comes next; 0, or 2 with a sentence for each problem."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", default=os.environ.get("LDDR_DATA", "data"), help="default: LDDR_DATA, or ./data")
+    parser = parser_of(__doc__)
     parser.add_argument("--url", default=URL, help="another address of the same archive")
     parser.add_argument("--md5", default=MD5, help="its MD5 sum")
     options = parser.parse_args(arguments)
-    root = Path(os.path.expanduser(options.root))
+    root = options.root
     space = SCANS_SPACE if (root / ARCHIVE).exists() else ARCHIVE_SPACE + SCANS_SPACE
-    try:
+
+    def work() -> int:
         archive = fetch(root, options.url, options.md5, ARCHIVE, space)
         count, problems = convert_all(archive, root / FOLDER)
-    except InputError as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{root}: the scans could not be written ({error}).", file=sys.stderr)
-        return 2
-    print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)
-    print(f"{root / FOLDER}: {count} patients in place.")
-    print(f"Next: export LDDR_DATA={root.resolve()}")
-    return 2 if problems else 0
+        print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)
+        print(f"{root / FOLDER}: {count} patients in place.")
+        print(f"Next: export LDDR_DATA={root.resolve()}")
+        return 2 if problems else 0
+
+    return exit_code(work, f"{root}: the scans could not be written")
 
 
 if __name__ == "__main__":

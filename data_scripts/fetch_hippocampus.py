@@ -7,17 +7,14 @@ complete is kept. Licence of the scans: CC BY-SA 4.0 (Simpson et al. 2019, arXiv
 Nature Communications).
 """
 
-import argparse
-import os
 import shutil
 import sys
 import tarfile
 from pathlib import Path
 
-from download import fetch
+from download import exit_code, fetch, parser_of
 from monai.apps.datasets import DecathlonDataset
 
-from lddr.errors import InputError
 from lddr.files import atomic_write
 
 TASK = "Task04_Hippocampus"
@@ -50,25 +47,20 @@ def unpack(archive: Path, root: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Fetch, unpack, say what comes next; 0, or 2 with a sentence."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", default=os.environ.get("LDDR_DATA", "data"), help="default: LDDR_DATA, or ./data")
+    parser = parser_of(__doc__)
     parser.add_argument("--url", default=DecathlonDataset.resource[TASK], help="another address of the same archive")
     parser.add_argument("--md5", default=DecathlonDataset.md5[TASK], help="its MD5 sum")
     options = parser.parse_args(arguments)
-    root = Path(os.path.expanduser(options.root))
-    try:
-        archive = fetch(root, options.url, options.md5, f"{TASK}.tar", SPACE)
-        count = unpack(archive, root)
-    except InputError as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    except (OSError, tarfile.TarError) as error:
-        print(f"{root}: the scans could not be unpacked ({error}).", file=sys.stderr)
-        return 2
-    print(f"{root / TASK}: {count} files in place.")
-    print(f"Next: export LDDR_DATA={root.resolve()}")
-    print("      papermill notebooks/06_student.ipynb run.ipynb -f notebooks/params/hippocampus_3min.yaml")
-    return 0
+    root = options.root
+
+    def work() -> int:
+        count = unpack(fetch(root, options.url, options.md5, f"{TASK}.tar", SPACE), root)
+        print(f"{root / TASK}: {count} files in place.")
+        print(f"Next: export LDDR_DATA={root.resolve()}")
+        print("      papermill notebooks/06_student.ipynb run.ipynb -f notebooks/params/hippocampus_3min.yaml")
+        return 0
+
+    return exit_code(work, f"{root}: the scans could not be unpacked")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ deleted afterwards.
 
 The publisher's file is parted as the authors of MEVF did: its test questions, free-form and paraphrased, make
 `testset.json`; all others make `trainset.json`, as do the questions made from patterns ("frame"), even those of test
-questions. Licences: VQA-RAD CC0 1.0 (Lau et al. 2018, doi:10.1038/sdata.2018.251); GloVe PDDL 1.0.
+questions. VQA-RAD: Lau et al. 2018, doi:10.1038/sdata.2018.251; its terms stand on the publisher's page (a public copy
+names CC0 1.0). GloVe: PDDL 1.0.
 """
 
-import argparse
 import hashlib
 import io
 import json
-import os
 import re
 import sys
 import zipfile
@@ -26,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from download import fetch
+from download import exit_code, fetch, parser_of
 
 from companions.vqa.questions import plain
 from companions.vqa.radiology import FOLDER, GLOVE, read_picture
@@ -143,31 +142,26 @@ def keep_vectors(archive: Path, folder: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Fetch, unpack, say what comes next; 0, or 2 with a sentence."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", default=os.environ.get("LDDR_DATA", "data"), help="default: LDDR_DATA, or ./data")
+    parser = parser_of(__doc__)
     parser.add_argument("--url", default=URL, help="another address of the same archive")
     parser.add_argument("--md5", help="its MD5 sum, where it has one")
     parser.add_argument("--glove-url", default=GLOVE_URL, help="another address of GloVe's archive")
     parser.add_argument("--glove-checksum", default=GLOVE_SHA1, help="its checksum, with its kind in front")
     parser.add_argument("--no-glove", action="store_true", help="leave the word vectors out")
     options = parser.parse_args(arguments)
-    root = Path(options.root)
-    folder = root / FOLDER
-    try:
+    root, folder = options.root, options.root / FOLDER
+
+    def work() -> int:
         count = unpack(fetch(root, options.url, options.md5, f"{FOLDER}.zip", SPACE), folder)
         print(f"{folder}: {count} images in place.")
         if not options.no_glove and not (folder / GLOVE).exists():
             archive = fetch(root, options.glove_url, options.glove_checksum, "glove.6B.zip", GLOVE_SPACE)
             print(f"{folder / GLOVE}: vectors of {keep_vectors(archive, folder)} words.")
-    except InputError as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{root}: VQA-RAD could not be unpacked ({error}).", file=sys.stderr)
-        return 2
-    print(f"Next: export LDDR_DATA={root.resolve()}")
-    print("      python -m companions.vqa")
-    return 0
+        print(f"Next: export LDDR_DATA={root.resolve()}")
+        print("      python -m companions.vqa")
+        return 0
+
+    return exit_code(work, f"{root}: VQA-RAD could not be unpacked")
 
 
 if __name__ == "__main__":
