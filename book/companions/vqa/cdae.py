@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from companions.vqa.config import CdaeConfig
+from companions.vqa.minimise import minimise
 from companions.vqa.questions import CDAE_SIDE, resized
 
 CODE = 16 * (CDAE_SIDE // 4) ** 2  # numbers of the latent representation
@@ -84,17 +85,10 @@ def pretrain_cdae(
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
     model, small = Cdae(), resized(images, CDAE_SIDE)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    log: list[dict[str, float]] = []
-    losses: list[float] = []
-    for step in progress(range(1, config.steps + 1), desc="CDAE", unit="step"):
+
+    def loss() -> Tensor:
         chosen = small[torch.randint(len(small), (config.batch,), generator=generator)]
-        loss = reconstruction_loss(model, varied(chosen, generator), config.noise, generator)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-        if step % max(1, config.steps // 10) == 0 or step == config.steps:
-            log.append({"step": step, "loss": sum(losses) / len(losses)})
-            losses = []
+        return reconstruction_loss(model, varied(chosen, generator), config.noise, generator)
+
+    log = minimise(loss, model, config.learning_rate, config.steps, 10, progress, "CDAE")
     return model.eval(), log

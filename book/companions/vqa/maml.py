@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from companions.vqa.config import MetaConfig
 from companions.vqa.meta_net import MetaClassifier
+from companions.vqa.minimise import minimise
 from lddr.errors import InputError
 
 Weights = dict[str, Tensor]
@@ -142,20 +143,13 @@ def train_meta_model(
     generator = torch.Generator().manual_seed(config.seed)
     model = MetaClassifier(config.ways + config.other)
     weights: Weights = {name: weight for name, weight in model.named_parameters()}
-    loss = classification_loss(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.meta_rate)
-    log: list[dict[str, float]] = []
-    losses: list[float] = []
-    for step in progress(range(1, config.iterations + 1), desc="MAML", unit="step"):
+    of_weights = classification_loss(model)
+
+    def loss() -> Tensor:
         tasks = [draw_task(classes, config, generator) for _ in range(config.tasks)]
-        value = meta_loss(loss, weights, tasks, images, config)
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        losses.append(value.item())
-        if step % max(1, config.iterations // 20) == 0 or step == config.iterations:
-            log.append({"step": step, "loss": sum(losses) / len(losses)})
-            losses = []
+        return meta_loss(of_weights, weights, tasks, images, config)
+
+    log = minimise(loss, model, config.meta_rate, config.iterations, 20, progress, "MAML")
     return model, log
 
 

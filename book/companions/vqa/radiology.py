@@ -20,7 +20,7 @@ from companions.vqa.words import read_glove
 from lddr.errors import InputError, unreadable
 
 FOLDER, GLOVE = "VQA_RAD", "glove_6b_300d_subset.npz"
-LICENCE = "VQA-RAD, Lau et al. 2018, doi:10.1038/sdata.2018.251; published on OSF (osf.io/89kps) under CC0 1.0"
+LICENCE = "VQA-RAD, Lau et al. 2018, doi:10.1038/sdata.2018.251; under the terms of its publisher's page, osf.io/89kps"
 TEXT = ("image_name", "image_organ", "question", "question_type", "phrase_type", "answer_type")
 # Question types that are misspelt in the files -> what is meant.
 MISSPELT = {"ATRIB": "ATTRIB", "PRSE": "PRES"}
